@@ -1,0 +1,1 @@
+//! From the segment log to one target, transaction by transaction.

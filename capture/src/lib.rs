@@ -1,0 +1,1 @@
+//! What walcast installs on the source: publication, slot, and later the capture of DDL.

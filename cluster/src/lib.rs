@@ -1,0 +1,1 @@
+//! Throw-away PostgreSQL clusters for the demo, the tests and the benchmarks.

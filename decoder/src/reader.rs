@@ -1,0 +1,1 @@
+//! A cursor over untrusted bytes: every read is checked.

@@ -1,0 +1,1 @@
+//! From the walsender's socket to the segment log: stream, transaction assembly, acknowledgement.

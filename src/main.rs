@@ -1,0 +1,3 @@
+//! walcast: feeds many PostgreSQL databases from one logical replication slot.
+
+fn main() {}
