@@ -9,7 +9,8 @@
 //!
 //! A [`Cluster`] is a server process of its own on a free loopback port, with its data, its socket and its log in one
 //! temporary directory. Dropping it stops the server and removes the directory. The server also stops when the process
-//! that made it dies in whatever way, because the kernel tells it so.
+//! that made it dies in whatever way, because the kernel tells it so; what a
+//! killed process left on disk is removed by the next one that makes a cluster.
 //!
 //! PostgreSQL refuses to run as root: a process of root runs it as the operating system's user `postgres`.
 //!
@@ -33,6 +34,7 @@ mod identity;
 mod installation;
 mod owner;
 mod ports;
+mod scratch;
 mod server;
 mod spawner;
 mod template;

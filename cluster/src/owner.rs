@@ -47,21 +47,8 @@ impl Owner {
         }
     }
 
-    /// A new directory of this user. It is removed with the returned value.
-    pub(crate) fn temporary_directory(self, prefix: &str) -> Result<tempfile::TempDir, Error> {
-        let parent = self.temporary_root();
-        let directory = tempfile::Builder::new()
-            .prefix(prefix)
-            .tempdir_in(&parent)
-            .map_err(Error::file("make a directory in", parent))?;
-        let everyone_enters = fs::Permissions::from_mode(0o711);
-        fs::set_permissions(directory.path(), everyone_enters).map_err(Error::file("open", directory.path()))?;
-        self.take(directory.path())?;
-        Ok(directory)
-    }
-
     /// `$TMPDIR` unless the user could not enter it or a socket's path in it would be too long.
-    fn temporary_root(self) -> PathBuf {
+    pub(crate) fn temporary_root(self) -> PathBuf {
         const LONGEST: usize = 60;
         let wanted = std::env::temp_dir();
         let enterable = self == Owner::Myself || everyone_can_enter(&wanted);

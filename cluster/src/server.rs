@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 use crate::builder::Builder;
 use crate::client::{one_line, psql};
@@ -20,6 +19,7 @@ use crate::error::Error;
 use crate::installation::Installation;
 use crate::owner::Owner;
 use crate::ports::free_port;
+use crate::scratch::Scratch;
 use crate::spawner;
 use crate::template::{InitOptions, SUPERUSER, Template};
 
@@ -41,7 +41,7 @@ pub struct Cluster {
     port: u16,
     password: Option<String>,
     process: Mutex<Option<Child>>,
-    directory: TempDir,
+    directory: Scratch,
     _template: Arc<Template>,
 }
 
@@ -68,7 +68,7 @@ impl Cluster {
             arguments: builder.initdb_arguments.clone(),
         };
         let template = Template::obtain(&options, owner)?;
-        let directory = owner.temporary_directory("walcast-pg-")?;
+        let directory = Scratch::new(owner)?;
         template.copy_to(&directory.path().join("data"), owner)?;
         let mut cluster = Cluster {
             installation: options.installation,

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tempfile::TempDir;
-
 use crate::client::{one_line, run};
 use crate::error::Error;
 use crate::identity;
 use crate::installation::Installation;
 use crate::owner::Owner;
+use crate::scratch::Scratch;
 
 /// The superuser of every cluster.
 pub(crate) const SUPERUSER: &str = "postgres";
@@ -26,7 +25,7 @@ pub(crate) struct InitOptions {
 /// A data directory that was never started. It is removed with the last cluster that was copied from it.
 pub(crate) struct Template {
     options: InitOptions,
-    directory: TempDir,
+    directory: Scratch,
 }
 
 impl Template {
@@ -44,7 +43,7 @@ impl Template {
     }
 
     fn make(options: InitOptions, owner: Owner) -> Result<Template, Error> {
-        let directory = owner.temporary_directory("walcast-pgtemplate-")?;
+        let directory = Scratch::new(owner)?;
         initdb(&options, owner, directory.path())?;
         Ok(Template { options, directory })
     }
