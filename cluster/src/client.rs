@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use crate::error::Error;
-use crate::installation::{Installation, client_program};
+use crate::installation::Installation;
 use crate::owner::without_pg_variables;
 
 /// The longest text of another program that is put into an error.
@@ -43,7 +43,7 @@ pub(crate) fn psql(
     password: Option<&str>,
     script: &str,
 ) -> Result<String, Error> {
-    let program = client_program(installation, "psql").ok_or_else(|| Error::NoPsql {
+    let program = installation.client("psql").ok_or_else(|| Error::NoPsql {
         searched: format!("{}, Debian's directories and the PATH", installation.bin_dir().display()),
     })?;
     let mut command = Command::new(&program);

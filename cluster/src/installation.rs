@@ -54,6 +54,12 @@ impl Installation {
         self.major
     }
 
+    /// A client program, for example `psql`: beside the server, else Debian's newest, else on the `PATH`.
+    pub fn client(&self, name: &str) -> Option<PathBuf> {
+        let beside = Some(self.program(name)).filter(|path| path.is_file());
+        beside.or_else(|| debian_program(name)).or_else(|| on_path(name))
+    }
+
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin_dir.join(name)
     }
@@ -130,16 +136,10 @@ fn searched_places() -> String {
     }
 }
 
-/// A client program: beside the server, else Debian's newest, else on the PATH.
-pub(crate) fn client_program(installation: &Installation, name: &str) -> Option<PathBuf> {
-    let beside = installation.program(name);
-    if beside.is_file() {
-        return Some(beside);
-    }
-    let mut debian: Vec<_> = debian_bin_dirs().iter().filter_map(|dir| Installation::at(dir).ok()).collect();
-    debian.sort_by_key(Installation::major);
-    let debian = debian.iter().rev().map(|one| one.program(name)).find(|path| path.is_file());
-    debian.or_else(|| on_path(name))
+fn debian_program(name: &str) -> Option<PathBuf> {
+    let mut found: Vec<_> = debian_bin_dirs().iter().filter_map(|dir| Installation::at(dir).ok()).collect();
+    found.sort_by_key(Installation::major);
+    found.iter().rev().map(|installation| installation.program(name)).find(|path| path.is_file())
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

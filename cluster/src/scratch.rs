@@ -76,7 +76,9 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let [held, abandoned, foreign] =
             ["walcast-pg-1", "walcast-pg-2", "walcast-pg-3"].map(|name| parent.path().join(name));
-        [&held, &abandoned, &foreign].map(|directory| fs::create_dir(directory).unwrap());
+        for directory in [&held, &abandoned, &foreign] {
+            fs::create_dir(directory).unwrap();
+        }
         let guard = lock(&held).unwrap();
         drop(lock(&abandoned).unwrap());
         sweep(parent.path());

@@ -1,0 +1,35 @@
+# The whole toolbox. Every target does its own set-up: see scripts/setup.sh.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench soak test-matrix fuzz
+
+SECONDS ?= 20
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install PostgreSQL if it is missing and may be installed
+	@scripts/setup.sh
+
+demo: setup ## a source and two targets, load and comparison (SECONDS=20)
+	cargo run --release --locked -- demo --seconds $(SECONDS)
+
+test: setup ## all tests
+	@scripts/test.sh
+
+check: setup ## format, clippy, licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@scripts/licences.sh
+
+bench: setup ## measure beside native logical replication, into bench/RESULTS.md
+	bench/run.sh
+
+soak: setup ## 100 kill -9 cycles with each of three seeds
+	@scripts/soak.sh
+
+test-matrix: setup ## the integration tests with PostgreSQL 14, 16, 17 and 18
+	@scripts/test-matrix.sh
+
+fuzz: setup ## fuzz targets if cargo-fuzz is there, else long property tests
+	@scripts/fuzz.sh

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The random tests for long: 100 cycles of killing the service, with each of three seeds (or those given).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+[ "$#" -gt 0 ] || set -- 1 2 3
+for seed in "$@"; do
+    echo "== seed $seed"
+    WALCAST_SEED=$seed WALCAST_KILL_CYCLES=${WALCAST_KILL_CYCLES:-100} \
+        cargo test --release --locked --test it -- --nocapture --test-threads 1 kill::
+done
+echo "soak: passed with seeds $*"

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The integration tests, source and targets of one version at a time. Arguments: major versions; default 14 16 17 18.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+[ "$#" -gt 0 ] || set -- 14 16 17 18
+failed=()
+for major in "$@"; do
+    bin_dir=$(scripts/fetch-postgres.sh "$major")
+    echo "== PostgreSQL $("$bin_dir/postgres" --version)"
+    if cargo nextest --version >/dev/null 2>&1; then
+        run=(cargo nextest run --workspace --locked -E 'kind(test)')
+    else
+        run=(cargo test --workspace --locked --test '*')
+    fi
+    WALCAST_TEST_PG=$bin_dir "${run[@]}" || failed+=("$major")
+done
+[ "${#failed[@]}" -eq 0 ] || { echo "test-matrix: failed with PostgreSQL ${failed[*]}" >&2; exit 1; }
+echo "test-matrix: passed with PostgreSQL $*"
