@@ -9,6 +9,7 @@
 //! `None` here and goes no further; bytes left over after a message are an error, as is every truncation, and each
 //! error says at which byte offset of which message.
 
+mod decode;
 mod error;
 mod lsn;
 mod message;
@@ -16,8 +17,9 @@ mod reader;
 mod relation;
 mod tuple;
 
+pub use decode::{ChangeParts, decode, decode_change, decode_change_body, split_change};
 pub use error::DecodeError;
 pub use lsn::{Lsn, ParseLsnError, PgTimestamp, RelationId, TypeOid, Xid};
-pub use message::{Change, Context, Message, OldTuple, TruncateOptions, decode, decode_change};
+pub use message::{Change, Context, Message, OldTuple, TruncateOptions};
 pub use relation::{Column, Relation, ReplicaIdentity};
-pub use tuple::{Columns, ColumnValue, Tuple};
+pub use tuple::{ColumnValue, Columns, Tuple};
