@@ -35,6 +35,15 @@ pub enum OldTuple<'a> {
     Full(Tuple<'a>),
 }
 
+impl<'a> OldTuple<'a> {
+    /// The values, of whichever kind.
+    pub fn tuple(&self) -> Tuple<'a> {
+        match self {
+            OldTuple::Key(tuple) | OldTuple::Full(tuple) => *tuple,
+        }
+    }
+}
+
 /// TRUNCATE's options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TruncateOptions {
