@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL: conninfo as in libpq, TLS, and a raw protocol session.
 
+mod client;
 mod connect;
 mod conninfo;
 mod environment;
@@ -18,6 +19,7 @@ mod tls;
 mod uri;
 mod wire;
 
+pub use client::connect_client;
 pub use conninfo::{Conninfo, ConninfoError};
 pub use error::{Class, ConnectError, Endpoint, WireError};
 pub use halves::{ReadHalf, WriteHalf};

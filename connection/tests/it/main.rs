@@ -1,0 +1,5 @@
+//! Sessions with real servers.
+
+mod pipeline;
+mod session;
+mod support;
