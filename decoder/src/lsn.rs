@@ -108,3 +108,40 @@ macro_rules! plain_number {
     )*};
 }
 plain_number!(Xid, RelationId, TypeOid, PgTimestamp);
+
+#[cfg(test)]
+mod tests {
+    use super::{Lsn, PgTimestamp};
+
+    #[test]
+    fn a_position_is_printed_as_it_is_parsed() {
+        for text in ["0/0", "0/1", "16/B374D848", "FFFFFFFF/FFFFFFFF"] {
+            assert_eq!(text.parse::<Lsn>().map(|lsn| lsn.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!("16/b374d848".parse(), Ok(Lsn::from_u64(0x16_B374_D848)));
+        assert_eq!("0/00000001".parse(), Ok(Lsn::from_u64(1)));
+    }
+
+    #[test]
+    fn what_is_no_position_is_not_parsed() {
+        for text in ["", "/", "1", "1/", "/1", "+1/1", "1/ 1", "0x1/1", "1/1/1", "100000000/0", "0/100000000"] {
+            let error = text.parse::<Lsn>().expect_err(text);
+            assert_eq!(error.to_string(), format!("\"{text}\" is not a position of the form 16/B374D848"));
+        }
+    }
+
+    #[test]
+    fn the_distance_to_a_later_position_is_none() {
+        let (early, late) = (Lsn::from_u64(10), Lsn::from_u64(25));
+        assert_eq!(late.bytes_since(early), Some(15));
+        assert_eq!(early.bytes_since(early), Some(0));
+        assert_eq!(early.bytes_since(late), None);
+    }
+
+    #[test]
+    fn the_source_counts_its_time_from_the_year_2000() {
+        assert_eq!(PgTimestamp(0).unix_micros(), 946_684_800_000_000);
+        assert_eq!(PgTimestamp::from_unix_micros(0), PgTimestamp(-946_684_800_000_000));
+        assert_eq!(PgTimestamp(i64::MAX).unix_micros(), i64::MAX);
+    }
+}

@@ -1,0 +1,28 @@
+//! Tests of the decoder against recordings of real servers, a second decoder, and damaged bytes.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
+
+mod damage;
+mod differential;
+mod errors;
+#[path = "../golden/files.rs"]
+mod files;
+#[path = "../golden/format.rs"]
+mod format;
+mod recordings;
+mod walstream;
+
+/// A seed is printed, and shown when the test fails; PROPTEST_RNG_SEED in the environment repeats it.
+fn random_cases(cases: u32) -> ProptestConfig {
+    let mut config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(RandomState::new().build_hasher().finish());
+    }
+    if let RngSeed::Fixed(seed) = config.rng_seed {
+        println!("PROPTEST_RNG_SEED={seed}");
+    }
+    config
+}
