@@ -1,0 +1,250 @@
+//! From a commit on the source to its being seen on the target, beside writes at a steady pace.
+//!
+//! ```text
+//! source   writers: TPC-B transactions, `rate` a second in all
+//!          prober:  INSERT of n = 1, 2, 3 …, one each 5 ms; t0(n) = when its COMMIT was answered
+//! target   poller:  SELECT max(n), a pause of 100 µs; t1(n) = when the answer was n or more
+//! ```
+//!
+//! A latency is t1 - t0. It can be a little below zero, when the target is faster than the answer to the source's client.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::feed::{Feed, Route, Side, wait_for};
+use crate::interrupt;
+use crate::lab::{Lab, Transport};
+use crate::measure::percentile;
+use crate::options::Options;
+use crate::report::{Latency, LatencyRun, LatencySeries, Report};
+use crate::sql::Session;
+use crate::walcast;
+use crate::workload::Workload;
+
+const SECONDS: f64 = 20.0;
+/// Written before the probes count: sessions prepare their statements, caches fill.
+const WARM_UP: Duration = Duration::from_secs(2);
+const PROBE_EVERY: Duration = Duration::from_millis(5);
+const POLL_PAUSE: Duration = Duration::from_micros(100);
+const WRITERS: u32 = 4;
+/// How long the last probe may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const OBJECTS: &str = "
+    CREATE TABLE bench_probe (n bigint PRIMARY KEY);
+    CREATE FUNCTION bench_write() RETURNS void LANGUAGE plpgsql AS $$
+    DECLARE
+        account int := 1 + floor(random() * 1000000);
+        teller int := 1 + floor(random() * 100);
+        branch int := 1 + floor(random() * 10);
+        delta int := floor(random() * 10000) - 5000;
+    BEGIN
+        UPDATE pgbench_accounts SET abalance = abalance + delta WHERE aid = account;
+        UPDATE pgbench_tellers SET tbalance = tbalance + delta WHERE tid = teller;
+        UPDATE pgbench_branches SET bbalance = bbalance + delta WHERE bid = branch;
+        INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (teller, branch, account, delta, now());
+    END $$";
+
+pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) -> anyhow::Result<()> {
+    let lab = Lab::start(Workload::Pgbench)?;
+    lab.on_source.run(OBJECTS)?;
+    lab.run_on_template(OBJECTS)?;
+    for program in sides.iter().filter_map(Side::walcast_program) {
+        walcast::set_up(program, &lab)?;
+    }
+    let length = Duration::from_secs_f64(options.seconds(SECONDS));
+    for &rate in &options.rate {
+        for &transport in &options.transport {
+            let series = rounds(options, &lab, sides, rate, transport, length)?;
+            report.latency(&Latency { rate, transport, seconds: length.as_secs_f64(), series })?;
+        }
+    }
+    Ok(())
+}
+
+fn rounds(
+    options: &Options,
+    lab: &Lab,
+    sides: &[Side],
+    rate: u32,
+    transport: Transport,
+    length: Duration,
+) -> anyhow::Result<Vec<LatencySeries>> {
+    let mut series: Vec<LatencySeries> = sides.iter().map(|side| LatencySeries::new(side.name())).collect();
+    for round in 0..options.rounds() {
+        for turn in 0..sides.len() {
+            let index = (round + turn) % sides.len();
+            let names = format!("latency_{rate}_{transport}_{round}_{}", sides[index].tag());
+            let route = Route { slot: names.clone(), database: names, transport };
+            let run = one_round(lab, &sides[index], &route, rate, length)?;
+            series[index].push(&format!("latency {rate}/s {transport}"), round, run);
+        }
+    }
+    Ok(series)
+}
+
+/// The target begins with what the source began with. Earlier rounds' changes are missing there, but no key is.
+fn one_round(lab: &Lab, side: &Side, route: &Route, rate: u32, length: Duration) -> anyhow::Result<LatencyRun> {
+    lab.on_source.run("TRUNCATE bench_probe")?;
+    lab.make_slot(&route.slot)?;
+    lab.make_target(&route.database)?;
+    let mut feed = side.feed(lab, route)?;
+    lab.checkpoint()?;
+    feed.start()?;
+    let head = lab.mark()?;
+    wait_for(head, || feed.applied())?;
+    let run = observe(lab, feed.as_mut(), &route.database, rate, length)?;
+    feed.stop()?;
+    lab.drop_slot(&route.slot)?;
+    lab.drop_target(&route.database)?;
+    Ok(run)
+}
+
+/// When something was seen: a probe's number at a time.
+type Sighting = (i64, Instant);
+
+fn observe(lab: &Lab, feed: &mut dyn Feed, database: &str, rate: u32, length: Duration) -> anyhow::Result<LatencyRun> {
+    let (begin, end) = (Instant::now() + WARM_UP, Instant::now() + WARM_UP + length);
+    let (last_probe, broken) = (AtomicI64::new(i64::MAX), AtomicBool::new(false));
+    let guarded = |result: anyhow::Result<_>| result.inspect_err(|_| broken.store(true, Ordering::Relaxed));
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS).map(|index| scope.spawn(move || write(lab, rate, index, end))).collect();
+        let prober = scope.spawn(|| guarded(probe(lab, end, &last_probe)));
+        let poller = scope.spawn(|| poll(lab, database, end + PATIENCE, &last_probe, &broken));
+        let usage = usage_between(feed, begin, end);
+        let commits = joined(prober)?;
+        let sightings = joined(poller)?;
+        let written = writers.into_iter().map(joined).sum::<anyhow::Result<u64>>()?;
+        Ok(LatencyRun {
+            usage: usage?,
+            latencies: latencies(&commits, &sightings, begin)?,
+            rate: written as f64 / (WARM_UP + length).as_secs_f64(),
+        })
+    })
+}
+
+fn usage_between(feed: &mut dyn Feed, begin: Instant, end: Instant) -> anyhow::Result<crate::measure::Usage> {
+    sleep_until(begin)?;
+    let before = feed.usage()?;
+    sleep_until(end)?;
+    Ok(feed.usage()?.since(&before))
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Writes its share of `rate` until `end`; gives the number of transactions.
+fn write(lab: &Lab, rate: u32, index: u32, end: Instant) -> anyhow::Result<u64> {
+    let session = Session::connect(lab.source_conninfo(Transport::Unix))?;
+    let statement = session.prepare("SELECT bench_write()")?;
+    let period = Duration::from_secs(u64::from(WRITERS)) / rate;
+    let mut next = Instant::now() + period * index / WRITERS;
+    let mut written = 0;
+    while next < end && Instant::now() < end {
+        sleep_until(next)?;
+        session.execute(&statement)?;
+        written += 1;
+        next += period;
+    }
+    Ok(written)
+}
+
+fn probe(lab: &Lab, end: Instant, last_probe: &AtomicI64) -> anyhow::Result<Vec<Sighting>> {
+    let session = Session::connect(lab.source_conninfo(Transport::Unix))?;
+    let statement = session.prepare("INSERT INTO bench_probe VALUES ($1)")?;
+    let mut commits = Vec::new();
+    let mut next = Instant::now();
+    for number in 1.. {
+        if next >= end {
+            break;
+        }
+        sleep_until(next)?;
+        session.execute_with(&statement, number)?;
+        commits.push((number, Instant::now()));
+        next += PROBE_EVERY;
+    }
+    last_probe.store(commits.len() as i64, Ordering::Relaxed);
+    Ok(commits)
+}
+
+/// Looks until the last probe is there; gives the moments at which the largest number had grown.
+fn poll(
+    lab: &Lab,
+    database: &str,
+    deadline: Instant,
+    last_probe: &AtomicI64,
+    broken: &AtomicBool,
+) -> anyhow::Result<Vec<Sighting>> {
+    let session = Session::connect(lab.target.conninfo_unix(database))?;
+    let statement = session.prepare("SELECT coalesce(max(n), 0) FROM bench_probe")?;
+    let mut sightings: Vec<Sighting> = Vec::new();
+    let mut seen = 0;
+    while seen < last_probe.load(Ordering::Relaxed) && !broken.load(Ordering::Relaxed) {
+        let number = session.number(&statement)?;
+        let now = Instant::now();
+        if number > seen {
+            sightings.push((number, now));
+            seen = number;
+        }
+        if now > deadline {
+            bail!("probe {} has not arrived within {} s", seen + 1, PATIENCE.as_secs());
+        }
+        interrupt::pause(POLL_PAUSE)?;
+    }
+    Ok(sightings)
+}
+
+/// The latencies of the probes committed after `begin`, in milliseconds, sorted.
+fn latencies(commits: &[Sighting], sightings: &[Sighting], begin: Instant) -> anyhow::Result<Vec<f64>> {
+    let measured = commits.iter().filter(|(_, committed)| *committed >= begin);
+    let mut latencies = measured.map(|commit| latency(commit, sightings)).collect::<anyhow::Result<Vec<_>>>()?;
+    latencies.sort_by(f64::total_cmp);
+    percentile(&latencies, 0.5).context("no probe was committed")?;
+    Ok(latencies)
+}
+
+fn latency(&(number, committed): &Sighting, sightings: &[Sighting]) -> anyhow::Result<f64> {
+    let first = sightings.partition_point(|(seen, _)| *seen < number);
+    let (_, seen) = sightings.get(first).with_context(|| format!("probe {number} was never seen"))?;
+    let before = committed.saturating_duration_since(*seen).as_secs_f64();
+    Ok((seen.saturating_duration_since(committed).as_secs_f64() - before) * 1e3)
+}
+
+fn sleep_until(moment: Instant) -> anyhow::Result<()> {
+    /// The longest time for which a signal is not noticed.
+    const STEP: Duration = Duration::from_millis(100);
+    loop {
+        let left = moment.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return interrupt::check();
+        }
+        interrupt::pause(left.min(STEP))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_seen_when_its_number_or_a_later_one_is() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let commits = [(1, at(0)), (2, at(10)), (3, at(20)), (4, at(30))];
+        let sightings = [(1, at(1)), (3, at(24)), (4, at(28))];
+        let found = latencies(&commits, &sightings, at(10)).unwrap();
+        assert_eq!(found.iter().map(|ms| ms.round()).collect::<Vec<_>>(), [-2.0, 4.0, 14.0]);
+    }
+
+    #[test]
+    fn a_probe_that_was_never_seen_is_an_error() {
+        let start = Instant::now();
+        let error = latencies(&[(7, start)], &[(6, start)], start).unwrap_err();
+        assert_eq!(error.to_string(), "probe 7 was never seen");
+        assert!(latencies(&[], &[], start).is_err());
+    }
+}

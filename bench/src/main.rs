@@ -1,0 +1,62 @@
+//! Measures walcast beside native logical replication, side by side in one run.
+//!
+//! ```text
+//! drain     slot ─▶ pg_recvlogical ─▶ /dev/null        slot ─▶ walcast's durable log, no target
+//! backlog   slot ─▶ subscription ─▶ target             slot ─▶ walcast ─▶ target
+//! latency   writes at a steady pace + probes ─▶ subscription or walcast ─▶ when does the target show the probe?
+//! ```
+//!
+//! Every contender of a round reads a copy of the same slot, so the same WAL from the same position; the order within a
+//! round changes from round to round; only one contender is active at any time. What the machine does beside it hits
+//! all of them alike, so the ratios of one run count, not the figures of two.
+//!
+//! Not measured here: the functions inside walcast, which have benchmarks of their own.
+
+mod backlog;
+mod drain;
+mod feed;
+mod interrupt;
+mod lab;
+mod latency;
+mod measure;
+mod native;
+mod options;
+mod process;
+mod report;
+mod sql;
+mod walcast;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::options::{Measurement, Options};
+use crate::report::Report;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match measure(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options) -> anyhow::Result<()> {
+    interrupt::watch()?;
+    let sides = options.sides()?;
+    let mut report = Report::new(options)?;
+    if options.wants(Measurement::Drain) {
+        drain::measure(options, &sides, &mut report)?;
+    }
+    if options.wants(Measurement::Backlog) {
+        backlog::measure(options, &sides, &mut report)?;
+    }
+    if options.wants(Measurement::Latency) {
+        latency::measure(options, &sides, &mut report)?;
+    }
+    report.finish(options.result_file().as_deref())
+}

@@ -1,0 +1,154 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::{Parser, ValueEnum};
+
+use crate::feed::Side;
+use crate::lab::Transport;
+use crate::workload::Workload;
+
+/// Measures walcast beside native logical replication.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Options {
+    /// What to measure.
+    #[arg(value_enum, default_value = "all")]
+    measurement: Measurement,
+    /// How often each contender runs; medians are reported.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Multiplies the number of transactions and the seconds of the latency test.
+    #[arg(long, value_name = "FACTOR", value_parser = positive)]
+    scale: Option<f64>,
+    /// One round at a tenth of the size, not written to a file unless --out says so.
+    #[arg(long)]
+    quick: bool,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Workloads of the backlog.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "insert,pgbench,scattered")]
+    pub(crate) workload: Vec<Workload>,
+    /// How the source is connected to.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,unix")]
+    pub(crate) transport: Vec<Transport>,
+    /// Transactions per second beside which latency is measured.
+    #[arg(long, value_delimiter = ',', default_value = "500", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: Vec<u32>,
+    /// Measure one side alone.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+    /// The walcast program. Default: beside this one.
+    #[arg(long, value_name = "PROGRAM")]
+    walcast: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Measurement {
+    /// Slot to durable log, against pg_recvlogical.
+    Drain,
+    /// A collected backlog to one target, against a subscription.
+    Backlog,
+    /// From commit on the source to visible on the target, against a subscription.
+    Latency,
+    /// All of them.
+    All,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Only {
+    Native,
+    Walcast,
+}
+
+const ROUNDS: u32 = 3;
+const QUICK_SCALE: f64 = 0.1;
+const RESULT_FILE: &str = "bench/RESULTS.md";
+
+impl Options {
+    pub(crate) fn wants(&self, measurement: Measurement) -> bool {
+        self.measurement == Measurement::All || self.measurement == measurement
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        let default = if self.quick { 1 } else { ROUNDS };
+        self.rounds.unwrap_or(default) as usize
+    }
+
+    fn scale(&self) -> f64 {
+        self.scale.unwrap_or(if self.quick { QUICK_SCALE } else { 1.0 })
+    }
+
+    /// `full` transactions, scaled.
+    pub(crate) fn scaled(&self, full: u32) -> u32 {
+        // In range: clap refused factors that are not, and `as` saturates.
+        ((f64::from(full) * self.scale()).round() as u32).max(1)
+    }
+
+    /// The seconds of one round of the latency test.
+    pub(crate) fn seconds(&self, full: f64) -> f64 {
+        (full * self.scale()).max(2.0)
+    }
+
+    pub(crate) fn result_file(&self) -> Option<PathBuf> {
+        let default = (!self.quick).then(|| PathBuf::from(RESULT_FILE));
+        self.out.clone().or(default)
+    }
+
+    /// Who takes part.
+    pub(crate) fn sides(&self) -> anyhow::Result<Vec<Side>> {
+        let native = [Side::Native, Side::NativeStreamingBinary];
+        match self.only {
+            Some(Only::Native) => Ok(native.into()),
+            Some(Only::Walcast) => Ok(vec![Side::Walcast(self.walcast_program()?)]),
+            None => Ok(native.into_iter().chain([Side::Walcast(self.walcast_program()?)]).collect()),
+        }
+    }
+
+    fn walcast_program(&self) -> anyhow::Result<PathBuf> {
+        let beside = || Ok::<_, std::io::Error>(std::env::current_exe()?.with_file_name("walcast"));
+        let program = self.walcast.clone().map_or_else(beside, Ok)?;
+        if !program.is_file() {
+            bail!("no walcast program at {} (hint: \"cargo build --release\", or --only native)", program.display());
+        }
+        Ok(program)
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor > 0.0 && factor <= 1000.0 => Ok(factor),
+        _ => Err("expected a number above 0 and at most 1000".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_quick_run_is_small_and_leaves_the_results_alone() {
+        let quick = Options::parse_from(["bench", "--quick"]);
+        assert_eq!((quick.rounds(), quick.scaled(300_000), quick.result_file()), (1, 30_000, None));
+        let full = Options::parse_from(["bench", "drain"]);
+        assert_eq!((full.rounds(), full.scaled(300_000)), (3, 300_000));
+        assert_eq!(full.result_file(), Some(PathBuf::from("bench/RESULTS.md")));
+        assert!(full.wants(Measurement::Drain) && !full.wants(Measurement::Latency));
+    }
+
+    #[test]
+    fn a_scale_that_is_no_positive_number_is_refused() {
+        for bad in ["0", "-1", "NaN", "inf", "x"] {
+            assert!(Options::try_parse_from(["bench", &format!("--scale={bad}")]).is_err(), "{bad}");
+        }
+    }
+}

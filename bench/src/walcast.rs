@@ -1,0 +1,272 @@
+//! The walcast side: its program, by the commands and the `/status` that users have.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_postgres::types::PgLsn;
+
+use crate::feed::{Feed, Route};
+use crate::lab::{Lab, Transport};
+use crate::measure::{Usage, cpu_of, peak_memory_of};
+use crate::process::{Program, last_lines, run};
+use crate::sql::APPLICATION;
+
+const TARGET: &str = "bench";
+/// The slot that `setup` makes. Nobody reads it: contenders read copies of the base slot.
+const SETUP_SLOT: &str = "walcast";
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Serialize)]
+struct Configuration {
+    source: Source,
+    log: Log,
+    http: Http,
+    target: Vec<Target>,
+}
+
+#[derive(Serialize)]
+struct Source {
+    conninfo: String,
+    slot: String,
+}
+
+#[derive(Serialize)]
+struct Log {
+    dir: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Http {
+    listen: String,
+}
+
+#[derive(Serialize)]
+struct Target {
+    name: &'static str,
+    conninfo: String,
+}
+
+/// Installs on the source what walcast needs there. Call it before the base slot is made.
+pub(crate) fn set_up(program: &Path, lab: &Lab) -> anyhow::Result<()> {
+    let service = Service::configure(program, lab, SETUP_SLOT, Transport::Unix, None)?;
+    service.command("setup", &[])
+}
+
+/// `walcast run` with a log directory of its own.
+pub(crate) struct Service<'lab> {
+    lab: &'lab Lab,
+    program: PathBuf,
+    slot: String,
+    database: Option<String>,
+    listen: SocketAddr,
+    running: Option<Program>,
+    directory: TempDir,
+}
+
+impl<'lab> Service<'lab> {
+    /// One that only keeps the log.
+    pub(crate) fn without_target(
+        program: &Path,
+        lab: &'lab Lab,
+        slot: &str,
+        transport: Transport,
+    ) -> anyhow::Result<Service<'lab>> {
+        Service::configure(program, lab, slot, transport, None)
+    }
+
+    /// One with a target that is declared to equal the source where the slot begins.
+    pub(crate) fn with_target(program: &Path, lab: &'lab Lab, route: &Route) -> anyhow::Result<Service<'lab>> {
+        let service = Service::configure(program, lab, &route.slot, route.transport, Some(&route.database))?;
+        service.command("bootstrap", &["--no-copy", TARGET])?;
+        Ok(service)
+    }
+
+    fn configure(
+        program: &Path,
+        lab: &'lab Lab,
+        slot: &str,
+        transport: Transport,
+        database: Option<&str>,
+    ) -> anyhow::Result<Service<'lab>> {
+        let directory = tempfile::Builder::new().prefix("walcast-bench-").tempdir()?;
+        let listen = free_address()?;
+        let target =
+            |database| Target { name: TARGET, conninfo: transport.conninfo(&lab.target, database).to_string() };
+        let configuration = Configuration {
+            source: Source { conninfo: lab.source_conninfo(transport).to_string(), slot: slot.to_string() },
+            log: Log { dir: directory.path().join("log") },
+            http: Http { listen: listen.to_string() },
+            target: database.map(target).into_iter().collect(),
+        };
+        fs::write(directory.path().join("walcast.toml"), toml::to_string(&configuration)?)?;
+        let (program, slot) = (program.to_path_buf(), slot.to_string());
+        Ok(Service { lab, program, slot, database: database.map(str::to_string), listen, running: None, directory })
+    }
+
+    fn base_command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(self.directory.path().join("walcast.toml"));
+        command
+    }
+
+    fn command(&self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        run(self.base_command().arg(name).args(arguments))
+    }
+
+    fn output(&self) -> PathBuf {
+        self.directory.path().join("output")
+    }
+
+    /// Starts it; it is not ready yet when this returns.
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        let mut command = self.base_command();
+        command.arg("run");
+        self.running = Some(Program::start(command, &self.output())?);
+        Ok(())
+    }
+
+    fn running(&self) -> anyhow::Result<&Program> {
+        let program = self.running.as_ref().context("walcast was not started")?;
+        if program.has_ended()? {
+            bail!("walcast ended: {}", self.said());
+        }
+        Ok(program)
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.output()).map_or_else(|error| error.to_string(), |text| last_lines(&text))
+    }
+
+    /// The position up to which the log is on disk.
+    pub(crate) fn durable(&self) -> anyhow::Result<Option<PgLsn>> {
+        let status = self.status()?;
+        status.map_or(Ok(None), |status| position(&status, "/log/durable_lsn"))
+    }
+
+    /// `None` until it listens.
+    fn status(&self) -> anyhow::Result<Option<Value>> {
+        self.running()?;
+        match TcpStream::connect_timeout(&self.listen, HTTP_TIMEOUT) {
+            Ok(stream) => get_status(stream).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(None),
+            Err(error) => Err(error).context("could not ask walcast for its status"),
+        }
+    }
+
+    /// What walcast, its walsender and its backends on the target have used since it was started.
+    pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
+        let pid = self.running()?.pid();
+        let walsender = self.lab.walsender_pid(&self.slot)?.context("walcast does not read its slot")?;
+        let apply = self.database.as_ref().map(|database| self.backends_cpu(database)).transpose()?;
+        let (program, peak_memory) = (Some(cpu_of(pid)?), Some(peak_memory_of(pid)?));
+        Ok(Usage { walsender: cpu_of(walsender)?, program, apply, peak_memory })
+    }
+
+    fn backends_cpu(&self, database: &str) -> anyhow::Result<Duration> {
+        let query = format!(
+            "SELECT pid FROM pg_stat_activity
+             WHERE datname = '{database}' AND backend_type = 'client backend' AND application_name <> '{APPLICATION}'"
+        );
+        let pids: Vec<i32> = self.lab.on_target.column(&query)?;
+        pids.into_iter().map(|pid| cpu_of(u32::try_from(pid).context("a negative process id")?)).sum()
+    }
+
+    /// Stops it as an administrator does.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let Some(program) = self.running.take() else { return Ok(()) };
+        let status = program.terminate(STOP_TIMEOUT)?;
+        if !status.success() {
+            bail!("walcast did not stop cleanly ({status}): {}", self.said());
+        }
+        Ok(())
+    }
+}
+
+impl Feed for Service<'_> {
+    fn start(&mut self) -> anyhow::Result<()> {
+        Service::start(self)
+    }
+
+    fn applied(&mut self) -> anyhow::Result<Option<PgLsn>> {
+        let Some(status) = self.status()? else { return Ok(None) };
+        let text = |pointer| status.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        if ["stopped", "desync"].contains(&text("/targets/0/state")) {
+            bail!("walcast stopped its target: {}", status["targets"][0]["last_error"]);
+        }
+        position(&status, "/targets/0/applied_lsn")
+    }
+
+    fn usage(&mut self) -> anyhow::Result<Usage> {
+        Service::usage(self)
+    }
+
+    fn stop(self: Box<Self>) -> anyhow::Result<()> {
+        Service::stop(*self)
+    }
+}
+
+/// The position at `pointer`; `None` when it is null.
+fn position(status: &Value, pointer: &str) -> anyhow::Result<Option<PgLsn>> {
+    match status.pointer(pointer) {
+        Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => match text.parse() {
+            Ok(lsn) => Ok(Some(lsn)),
+            Err(_) => bail!("{pointer} of walcast's status is {text:?}, not an LSN"),
+        },
+        other => bail!("{pointer} of walcast's status is {other:?}, not an LSN"),
+    }
+}
+
+fn get_status(mut stream: TcpStream) -> anyhow::Result<Value> {
+    stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: walcast\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    parse_answer(&answer)
+}
+
+/// The JSON body of an HTTP answer that was read to its end.
+fn parse_answer(answer: &[u8]) -> anyhow::Result<Value> {
+    let text = std::str::from_utf8(answer).context("walcast's status is not UTF-8")?;
+    let (head, body) = text.split_once("\r\n\r\n").context("walcast's status has no end of header")?;
+    if !head.starts_with("HTTP/1.1 200 ") {
+        bail!("walcast's status is {:?}", head.lines().next().unwrap_or_default());
+    }
+    serde_json::from_str(body).context("walcast's status is not JSON")
+}
+
+/// An address that nobody listens on now.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_read_from_a_status() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n\
+            {\"log\":{\"durable_lsn\":\"1/A0\"},\"targets\":[{\"applied_lsn\":null}]}";
+        let status = parse_answer(answer).unwrap();
+        assert_eq!(position(&status, "/log/durable_lsn").unwrap(), Some(PgLsn::from(0x1_0000_00A0)));
+        assert_eq!(position(&status, "/targets/0/applied_lsn").unwrap(), None);
+        assert!(position(&status, "/targets/1/applied_lsn").is_err());
+    }
+
+    #[test]
+    fn answers_that_are_no_status_are_errors() {
+        for answer in ["", "HTTP/1.1 503 Busy\r\n\r\n{}", "HTTP/1.1 200 OK\r\n\r\n{", "HTTP/1.1 200 OK\r\n{}"] {
+            assert!(parse_answer(answer.as_bytes()).is_err(), "{answer:?}");
+        }
+    }
+}
