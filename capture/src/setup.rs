@@ -1,0 +1,215 @@
+//! Installing on the source: the schema, the publication, the slot. Run again, it changes only what is different.
+
+use std::collections::BTreeSet;
+
+use config::{OWN_SCHEMA, Selection};
+use tokio_postgres::{Client, Row};
+
+use crate::{Error, Installation, Outcome, Slot, Step, quote_identifier, quote_literal, source};
+
+/// Stands in the comments of what walcast made, so that `teardown` removes nothing else.
+pub(crate) const MARK: &str = "made by walcast setup";
+
+const PUBLISH: &str = "insert, update, delete, truncate";
+
+/// A statement that is still to be run, and what it is about.
+struct Statement {
+    object: String,
+    sql: Vec<String>,
+}
+
+/// Installs what is missing; what is there already is left as it is.
+///
+/// # Errors
+/// A privilege is missing, or a publication or slot of this name is of another kind.
+pub async fn setup(client: &mut Client, wanted: &Installation) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
+    // The slot comes last and by itself: it cannot be made in a transaction that has written.
+    let statements = [schema(client).await?, publication(client, wanted).await?];
+    let transaction = client.transaction().await.map_err(Error::doing("begin a transaction"))?;
+    for statement in statements {
+        if !statement.sql.is_empty() {
+            let sql = statement.sql.join("; ");
+            transaction.batch_execute(&sql).await.map_err(Error::doing("install schema and publication"))?;
+        }
+        steps.push(step(statement));
+    }
+    transaction.commit().await.map_err(Error::doing("install schema and publication"))?;
+    let statement = slot(client, wanted).await?;
+    for sql in &statement.sql {
+        client.batch_execute(sql).await.map_err(Error::doing("make the slot"))?;
+    }
+    steps.push(step(statement));
+    Ok(steps)
+}
+
+/// The statements that [`setup`] would run now, for somebody with more privileges to run.
+///
+/// # Errors
+/// As for [`setup`].
+pub async fn pending_sql(client: &Client, wanted: &Installation) -> Result<Vec<String>, Error> {
+    let statements = [schema(client).await?, publication(client, wanted).await?, slot(client, wanted).await?];
+    Ok(statements.into_iter().flat_map(|s| s.sql).collect())
+}
+
+fn step(statement: Statement) -> Step {
+    let outcome = if statement.sql.is_empty() { Outcome::Unchanged } else { Outcome::Done };
+    Step { object: statement.object, outcome }
+}
+
+async fn schema(client: &Client) -> Result<Statement, Error> {
+    let sql = "select exists (select from pg_catalog.pg_namespace where nspname = 'walcast')";
+    let exists: bool = source::scalar(client, sql, "look at the schema").await?;
+    let comment = format!("walcast replicates this database to others; {MARK}");
+    let create = || {
+        vec![
+            format!("create schema {}", quote_identifier(OWN_SCHEMA)),
+            format!("comment on schema {} is {}", quote_identifier(OWN_SCHEMA), quote_literal(&comment)),
+        ]
+    };
+    Ok(Statement { object: "schema walcast".to_owned(), sql: if exists { Vec::new() } else { create() } })
+}
+
+async fn publication(client: &Client, wanted: &Installation) -> Result<Statement, Error> {
+    let object = format!("publication {}", quote_identifier(&wanted.publication));
+    let sql = match Publication::find(client, &wanted.publication).await? {
+        None => create_publication(client, wanted).await?,
+        Some(found) => alter_publication(client, wanted, &found).await?,
+    };
+    Ok(Statement { object, sql })
+}
+
+async fn create_publication(client: &Client, wanted: &Installation) -> Result<Vec<String>, Error> {
+    let name = quote_identifier(&wanted.publication);
+    let tables = match wanted.selection.is_everything() {
+        true => " for all tables".to_owned(),
+        false => match selected_tables(client, &wanted.selection).await? {
+            tables if tables.is_empty() => String::new(),
+            tables => format!(" for table {}", table_list(&tables)),
+        },
+    };
+    Ok(vec![
+        format!("create publication {name}{tables} with (publish = '{PUBLISH}')"),
+        format!("comment on publication {name} is {}", quote_literal(MARK)),
+    ])
+}
+
+async fn alter_publication(client: &Client, wanted: &Installation, found: &Publication) -> Result<Vec<String>, Error> {
+    let all = wanted.selection.is_everything();
+    if found.all_tables != all {
+        let kind = |all: bool| if all { "for all tables" } else { "for some tables" };
+        let publication = wanted.publication.clone();
+        return Err(Error::PublicationKind { publication, found: kind(found.all_tables), wanted: kind(all) });
+    }
+    // What somebody else made stays as it is; `walcast check` says whether it will do.
+    if !found.ours {
+        return Ok(Vec::new());
+    }
+    let name = quote_identifier(&wanted.publication);
+    let mut sql = Vec::new();
+    if !found.publishes_all {
+        sql.push(format!("alter publication {name} set (publish = '{PUBLISH}')"));
+    }
+    if !all {
+        let tables = selected_tables(client, &wanted.selection).await?;
+        if tables != found.tables(client, &wanted.publication).await? && !tables.is_empty() {
+            sql.push(format!("alter publication {name} set table {}", table_list(&tables)));
+        }
+    }
+    Ok(sql)
+}
+
+/// A row of `pg_publication`.
+pub(crate) struct Publication {
+    pub(crate) all_tables: bool,
+    /// Whether inserts, updates, deletes and truncates are all published.
+    pub(crate) publishes_all: bool,
+    /// Whether `setup` made it.
+    pub(crate) ours: bool,
+}
+
+impl Publication {
+    pub(crate) async fn find(client: &Client, name: &str) -> Result<Option<Publication>, Error> {
+        const DOING: &str = "look at the publication";
+        let sql = "select puballtables, pubinsert and pubupdate and pubdelete and pubtruncate, \
+                   coalesce(pg_catalog.obj_description(oid, 'pg_publication') = $2, false) \
+                   from pg_catalog.pg_publication where pubname = $1";
+        let row = client.query_opt(sql, &[&name, &MARK]).await.map_err(Error::doing(DOING))?;
+        let read = |row: Row| {
+            Ok(Publication { all_tables: row.try_get(0)?, publishes_all: row.try_get(1)?, ours: row.try_get(2)? })
+        };
+        row.map(read).transpose().map_err(Error::doing(DOING))
+    }
+
+    /// The tables it names.
+    async fn tables(&self, client: &Client, name: &str) -> Result<BTreeSet<TableName>, Error> {
+        const DOING: &str = "list the publication's tables";
+        let sql = "select n.nspname::text, c.relname::text from pg_catalog.pg_publication_rel r \
+                   join pg_catalog.pg_publication p on p.oid = r.prpubid \
+                   join pg_catalog.pg_class c on c.oid = r.prrelid \
+                   join pg_catalog.pg_namespace n on n.oid = c.relnamespace where p.pubname = $1";
+        let rows = client.query(sql, &[&name]).await.map_err(Error::doing(DOING))?;
+        rows.iter().map(table_name).collect::<Result<_, _>>().map_err(Error::doing(DOING))
+    }
+}
+
+/// Schema and name.
+type TableName = (String, String);
+
+fn table_name(row: &Row) -> Result<TableName, tokio_postgres::Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+/// The tables of the source that are selected. Of a partitioned table the leaves are named, so that a pattern can leave
+/// some of them out.
+pub(crate) async fn selected_tables(client: &Client, selection: &Selection) -> Result<BTreeSet<TableName>, Error> {
+    const DOING: &str = "list the tables";
+    let sql = "select n.nspname::text, c.relname::text from pg_catalog.pg_class c \
+               join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+               where c.relkind = 'r' and c.relpersistence = 'p' and c.oid >= 16384";
+    let rows = client.query(sql, &[]).await.map_err(Error::doing(DOING))?;
+    let names: Result<Vec<TableName>, _> = rows.iter().map(table_name).collect();
+    let names = names.map_err(Error::doing(DOING))?;
+    Ok(names.into_iter().filter(|(schema, table)| selection.selects(schema, table)).collect())
+}
+
+fn table_list(tables: &BTreeSet<TableName>) -> String {
+    let quoted = |(schema, table): &TableName| format!("{}.{}", quote_identifier(schema), quote_identifier(table));
+    tables.iter().map(quoted).collect::<Vec<_>>().join(", ")
+}
+
+async fn slot(client: &Client, wanted: &Installation) -> Result<Statement, Error> {
+    let object = format!("slot {}", quote_identifier(&wanted.slot));
+    let sql = match source::slot(client, &wanted.slot).await? {
+        Some(found) => {
+            let database: String =
+                source::scalar(client, "select current_database()::text", "look at the slot").await?;
+            slot_is_ours(&wanted.slot, &found, &database)?;
+            Vec::new()
+        }
+        // The third argument is "temporary", the fourth "two-phase"; failover slots (17) need a later argument.
+        None => vec![format!(
+            "select pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput', false, false)",
+            quote_literal(&wanted.slot)
+        )],
+    };
+    Ok(Statement { object, sql })
+}
+
+/// Refuses a slot that walcast could not have made.
+pub(crate) fn slot_is_ours(name: &str, slot: &Slot, database: &str) -> Result<(), Error> {
+    let refuse = |property, found: &str, wanted: &str| {
+        Err(Error::SlotKind { slot: name.to_owned(), property, found: found.to_owned(), wanted: wanted.to_owned() })
+    };
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+    if slot.plugin.as_deref() != Some("pgoutput") {
+        return refuse("output plugin", &text(&slot.plugin), "pgoutput");
+    }
+    if slot.database.as_deref() != Some(database) {
+        return refuse("database", &text(&slot.database), database);
+    }
+    if slot.two_phase {
+        return refuse("two_phase", "true", "false");
+    }
+    Ok(())
+}
