@@ -1,1 +1,40 @@
-//! From the walsender's socket to the segment log: stream, transaction assembly, acknowledgement.
+//! From the walsender's socket to the segment log.
+//!
+//! ```text
+//!             thread "receiver"                          thread "assembler"
+//! walsender ──▶ read → whole CopyData messages ──chunks──▶ decode → spool → frames ──▶ segment_log::Writer
+//!     ▲                                        (bounded)                                   │ fsync by the log
+//!     └────── status updates by timer ◀──────────────── watch<Positions>, DurableLsn ◀─────┘
+//! ```
+//!
+//! One timeline, at positions of the source's WAL. A transaction begins at 0/1000, another one commits meanwhile:
+//!
+//! | position | the walsender sends | assembler | acknowledged (flush) |
+//! | --- | --- | --- | --- |
+//! | 0/2000 | Begin, Insert, Commit (`end_lsn` 0/2080) | appended to the log | 0/0F00, as before |
+//! | | | the log's fsync returns | 0/2080 |
+//! | 0/3000 | Stream Start, 10,000 Inserts, Stream Stop | to a spool file | 0/2080 |
+//! | 0/4000 | keepalive at 0/4000 | nothing: a spool file is open | 0/2080 |
+//! | 0/5000 | Stream Commit (`end_lsn` 0/5060) | spool → log | 0/2080, after the fsync 0/5060 |
+//! | 0/6000 | keepalive at 0/6000 | progress mark 0/6000 → log | after the fsync 0/6000 |
+//!
+//! The receiver never waits for the log, for a target or for the assembler: with the channel full it stops reading and
+//! goes on telling the walsender that it is alive. The assembler never talks to the socket.
+//!
+//! Not here: what a target does with a change (`applier`), how a frame lies on disk (`segment_log`).
+
+mod assembler;
+mod chunk;
+mod error;
+mod receiver;
+mod run;
+mod source;
+mod spool;
+mod status;
+mod types;
+mod walsender;
+
+pub use error::ReplicationError;
+pub use run::{Options, run};
+pub use source::{Slot, SourceIdentity, probe};
+pub use status::{State, Status};

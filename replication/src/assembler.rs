@@ -1,0 +1,409 @@
+//! pgoutput messages to whole committed transactions in the log.
+//!
+//! The table of what each message does is in ARCHITECTURE.md ("Transactions in progress"). State between messages:
+//! at most one transaction that arrives whole (`open`), any number of streamed ones (`streams`), the frame that is
+//! being filled, and a progress mark that waits to be written.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use decoder::{Change, Context, Lsn, Message, PgTimestamp, Relation, RelationId, Xid};
+use hashbrown::HashMap;
+use segment_log::{AppendError, FrameBuilder, Record, TransactionInfo, Writer};
+use tokio_util::sync::CancellationToken;
+
+use crate::chunk::{self, WalsenderMessage};
+use crate::error::ReplicationError;
+use crate::spool::{Entry, Spool};
+use crate::status::{KINDS, Status};
+use crate::types::binary_safe;
+
+/// A transaction that arrives whole stays in memory up to this many bytes.
+const OPEN_MEMORY_MAX: usize = 1 << 20;
+/// Of each streamed transaction, at most this much is in memory.
+const STREAM_MEMORY_MAX: usize = 64 << 10;
+/// A progress mark is written at most this often: it costs an fsync.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a full disk is left alone before the next try.
+const DISK_FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// Number of published columns by relation.
+type ColumnCounts = HashMap<RelationId, usize>;
+
+/// A transaction between Begin and Commit.
+struct Open {
+    xid: Xid,
+    commit_lsn: Lsn,
+    commit_time: PgTimestamp,
+}
+
+/// A transaction in progress that is being streamed.
+struct Stream {
+    spool: Spool,
+    /// Relations described inside this transaction; they count for others only from its commit on.
+    relations: ColumnCounts,
+}
+
+/// Turns messages into transactions and appends them; owns the log's writer.
+pub(crate) struct Assembler {
+    writer: Writer,
+    frame: FrameBuilder,
+    /// End of the last transaction or progress mark in the log or in `frame`.
+    end: Lsn,
+    context: Context,
+    binary: bool,
+    relations: ColumnCounts,
+    open: Option<Open>,
+    open_spool: Spool,
+    streams: HashMap<Xid, Stream>,
+    in_stream: Option<Xid>,
+    progress: Option<Lsn>,
+    progress_written: Instant,
+    spool_dir: PathBuf,
+    status: Arc<Status>,
+    shutdown: CancellationToken,
+    decoded_bytes: u64,
+    decoded_changes: [u64; KINDS.len()],
+}
+
+impl Assembler {
+    pub(crate) fn new(writer: Writer, spool_dir: &Path, status: Arc<Status>, shutdown: CancellationToken) -> Assembler {
+        Assembler {
+            end: writer.end_lsn(),
+            writer,
+            frame: FrameBuilder::new(),
+            context: Context { protocol_version: 1, in_stream: false, parallel: false },
+            binary: false,
+            relations: ColumnCounts::new(),
+            open: None,
+            open_spool: Spool::new(spool_dir.join("open.spool"), OPEN_MEMORY_MAX),
+            streams: HashMap::new(),
+            in_stream: None,
+            progress: None,
+            progress_written: Instant::now(),
+            spool_dir: spool_dir.to_owned(),
+            status,
+            shutdown,
+            decoded_bytes: 0,
+            decoded_changes: [0; KINDS.len()],
+        }
+    }
+
+    /// Forgets everything that is not in the log, for a new connection; returns where the stream shall begin.
+    pub(crate) fn restart(&mut self, context: Context, binary: bool) -> Result<Lsn, ReplicationError> {
+        self.context = context;
+        self.binary = binary;
+        self.relations.clear();
+        self.open = None;
+        self.open_spool.clear();
+        self.streams.clear();
+        self.in_stream = None;
+        self.progress = None;
+        self.settle()?;
+        Ok(self.end)
+    }
+
+    /// Takes whole protocol messages in the order of the socket.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), ReplicationError> {
+        for (tag, body) in chunk::Messages::new(bytes) {
+            if tag == b'd' {
+                self.copy_data(body)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The socket has nothing more just now: what is complete goes to the log.
+    pub(crate) fn settle(&mut self) -> Result<(), ReplicationError> {
+        self.status.add_decoded(std::mem::take(&mut self.decoded_bytes), std::mem::take(&mut self.decoded_changes));
+        self.append_frame()?;
+        self.append_progress()
+    }
+
+    fn copy_data(&mut self, body: &[u8]) -> Result<(), ReplicationError> {
+        let message = chunk::parse(body).map_err(|source| ReplicationError::Walsender { after: self.end, source })?;
+        match message {
+            WalsenderMessage::Data { payload, .. } => self.pgoutput(payload),
+            WalsenderMessage::Keepalive { end, .. } => {
+                self.offer_progress(end);
+                Ok(())
+            }
+        }
+    }
+
+    fn pgoutput(&mut self, payload: &[u8]) -> Result<(), ReplicationError> {
+        self.decoded_bytes += payload.len() as u64;
+        let message = decoder::decode(payload, self.context)
+            .map_err(|source| ReplicationError::Decode { after: self.end, source })?;
+        match message {
+            Message::Change { change, .. } => self.change(&change, payload),
+            Message::Begin { commit_lsn, commit_time, xid } => self.begin(Open { xid, commit_lsn, commit_time }),
+            Message::Commit { end_lsn, .. } => self.commit(end_lsn),
+            Message::StreamStart { xid, .. } => self.stream_start(xid),
+            Message::StreamStop => self.stream_stop(),
+            Message::StreamCommit { xid, commit_lsn, end_lsn, commit_time } => {
+                self.stream_commit(TransactionInfo { xid, commit_lsn, end_lsn, commit_time })
+            }
+            Message::StreamAbort { xid, subxid, .. } => {
+                self.stream_abort(xid, subxid);
+                Ok(())
+            }
+            // Where a transaction first committed: it will matter with several masters.
+            Message::Origin { .. } => Ok(()),
+            other => Err(self.sequence(format!("two-phase message {other:?}, which was not asked for"))),
+        }
+    }
+
+    fn sequence(&self, what: String) -> ReplicationError {
+        ReplicationError::Sequence { after: self.end, what }
+    }
+
+    // Transactions that arrive whole.
+
+    fn begin(&mut self, open: Open) -> Result<(), ReplicationError> {
+        if let Some(before) = self.open.replace(open) {
+            return Err(self.sequence(format!("begin inside transaction {}", before.xid)));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, end_lsn: Lsn) -> Result<(), ReplicationError> {
+        let Some(Open { xid, commit_lsn, commit_time }) = self.open.take() else {
+            return Err(self.sequence("commit without begin".to_owned()));
+        };
+        let mut spool = std::mem::replace(&mut self.open_spool, Spool::new(PathBuf::new(), OPEN_MEMORY_MAX));
+        let appended = self.append(TransactionInfo { xid, commit_lsn, end_lsn, commit_time }, &mut spool);
+        spool.clear();
+        self.open_spool = spool;
+        appended
+    }
+
+    // Transactions that are streamed while in progress.
+
+    fn stream_start(&mut self, xid: Xid) -> Result<(), ReplicationError> {
+        if let Some(before) = self.in_stream.replace(xid) {
+            return Err(self.sequence(format!("stream start of {xid} inside the stream of {before}")));
+        }
+        self.context.in_stream = true;
+        let path = self.spool_dir.join(format!("{xid}.spool"));
+        self.streams
+            .entry(xid)
+            .or_insert_with(|| Stream { spool: Spool::new(path, STREAM_MEMORY_MAX), relations: ColumnCounts::new() });
+        Ok(())
+    }
+
+    fn stream_stop(&mut self) -> Result<(), ReplicationError> {
+        self.context.in_stream = false;
+        self.status.set_spool_bytes(self.streams.values().map(|stream| stream.spool.file_bytes()).sum());
+        match self.in_stream.take() {
+            Some(_) => Ok(()),
+            None => Err(self.sequence("stream stop without stream start".to_owned())),
+        }
+    }
+
+    fn stream_commit(&mut self, info: TransactionInfo) -> Result<(), ReplicationError> {
+        let Some(mut stream) = self.streams.remove(&info.xid) else {
+            return Err(self.sequence(format!("commit of transaction {}, which was not streamed", info.xid)));
+        };
+        self.relations.extend(stream.relations.drain());
+        self.append(info, &mut stream.spool)
+    }
+
+    /// An unknown transaction is ignored: PostgreSQL 18 sends such messages for transactions it never streamed.
+    fn stream_abort(&mut self, xid: Xid, subxid: Xid) {
+        if xid == subxid {
+            self.streams.remove(&xid);
+        } else if let Some(stream) = self.streams.get_mut(&xid) {
+            stream.spool.roll_back(subxid);
+        }
+    }
+
+    // Changes.
+
+    fn change(&mut self, change: &Change<'_>, payload: &[u8]) -> Result<(), ReplicationError> {
+        let Some(xid) = self.in_stream.or(self.open.as_ref().map(|open| open.xid)) else {
+            // A non-transactional message is all that may stand outside of a transaction.
+            let stray = !matches!(change, Change::Message { transactional: false, .. });
+            return if stray { Err(self.sequence("change outside of a transaction".to_owned())) } else { Ok(()) };
+        };
+        if !self.wanted(xid, change)? {
+            return Ok(());
+        }
+        let Ok(Some(parts)) = decoder::split_change(payload, self.context) else { return Ok(()) };
+        let entry =
+            Entry { xid: parts.xid.unwrap_or(xid), relation: change.relation(), tag: parts.tag, rest: parts.body };
+        let spool = match self.in_stream.and_then(|xid| self.streams.get_mut(&xid)) {
+            Some(stream) => &mut stream.spool,
+            None => &mut self.open_spool,
+        };
+        spool.push(entry);
+        if spool.is_full() { self.write_out() } else { Ok(()) }
+    }
+
+    /// Checks a change against its relation; says whether the log keeps it.
+    fn wanted(&mut self, xid: Xid, change: &Change<'_>) -> Result<bool, ReplicationError> {
+        self.count(change);
+        match change {
+            Change::Relation(relation) => self.describe(relation).map(|()| true),
+            Change::Insert { relation, new } => self.check_row(xid, *relation, new.len()),
+            Change::Update { relation, new, old } => {
+                if let Some(old) = old {
+                    self.check_row(xid, *relation, old.tuple().len())?;
+                }
+                self.check_row(xid, *relation, new.len())
+            }
+            Change::Delete { relation, old } => self.check_row(xid, *relation, old.tuple().len()),
+            Change::Truncate { .. } => Ok(true),
+            // Other programs' messages are none of ours; neither is one that its transaction's fate does not touch.
+            Change::Message { transactional, prefix, .. } => Ok(*transactional && *prefix == "walcast"),
+            // Targets resolve types by the names in their own catalogs.
+            Change::Type { .. } => Ok(false),
+        }
+    }
+
+    fn count(&mut self, change: &Change<'_>) {
+        let tag = change.tag();
+        for ((kind, _), count) in KINDS.iter().zip(&mut self.decoded_changes) {
+            *count += u64::from(*kind == tag);
+        }
+    }
+
+    fn describe(&mut self, relation: &Relation) -> Result<(), ReplicationError> {
+        let unsafe_column = relation.columns.iter().find(|column| !binary_safe(column.type_oid));
+        if let (true, Some(column)) = (self.binary, unsafe_column) {
+            let relation = format!("{}.{}", relation.namespace, relation.name);
+            return Err(ReplicationError::NeedsText { relation, type_oid: column.type_oid.0 });
+        }
+        let stream = self.in_stream.and_then(|xid| self.streams.get_mut(&xid));
+        let relations = stream.map_or(&mut self.relations, |stream| &mut stream.relations);
+        relations.insert(relation.id, relation.columns.len());
+        Ok(())
+    }
+
+    fn check_row(&self, xid: Xid, relation: RelationId, got: usize) -> Result<bool, ReplicationError> {
+        let own = self.in_stream.and_then(|xid| self.streams.get(&xid)?.relations.get(&relation));
+        let after = self.end;
+        match own.or_else(|| self.relations.get(&relation)) {
+            Some(expected) if *expected == got => Ok(true),
+            Some(&expected) => Err(ReplicationError::ColumnCount { after, relation, expected, got }),
+            None => Err(ReplicationError::UnknownRelation { after, relation, xid }),
+        }
+    }
+
+    // Into the log.
+
+    /// Appends a committed transaction, unless the log has it already.
+    fn append(&mut self, info: TransactionInfo, spool: &mut Spool) -> Result<(), ReplicationError> {
+        self.status.set_received(info.end_lsn);
+        if info.end_lsn <= self.end {
+            return Ok(());
+        }
+        if spool.is_empty() {
+            self.offer_progress(info.end_lsn);
+            return Ok(());
+        }
+        self.frame.begin(&info);
+        spool.replay(|relation, message| {
+            push(&mut self.frame, relation, message);
+            if self.frame.is_full() { self.append_frame() } else { Ok(()) }
+        })?;
+        self.frame.commit();
+        self.end = info.end_lsn;
+        self.progress = None;
+        if self.frame.is_full() { self.append_frame() } else { Ok(()) }
+    }
+
+    fn append_frame(&mut self) -> Result<(), ReplicationError> {
+        while !self.frame.is_empty() {
+            let appended = self.writer.append(&mut self.frame);
+            self.unless_disk_full(appended)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that committed before `lsn` has been sent. It becomes the log's end only while nothing is under way.
+    fn offer_progress(&mut self, lsn: Lsn) {
+        if self.open.is_none() && self.streams.is_empty() {
+            self.status.set_received(lsn);
+            self.progress = (lsn > self.end).then_some(lsn);
+        }
+    }
+
+    fn append_progress(&mut self) -> Result<(), ReplicationError> {
+        while let Some(lsn) = self.progress
+            && self.progress_written.elapsed() >= PROGRESS_INTERVAL
+        {
+            let appended = self.writer.append_progress(lsn);
+            if self.unless_disk_full(appended)? {
+                self.end = lsn;
+                self.progress = None;
+                self.progress_written = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// `Ok(false)` after a pause when the disk is full: the same is to be tried again.
+    fn unless_disk_full(&mut self, appended: Result<(), AppendError>) -> Result<bool, ReplicationError> {
+        match appended {
+            Ok(()) => {
+                self.disk_full(None);
+                Ok(true)
+            }
+            Err(error @ AppendError::DiskFull { .. }) => self.pause_on_full_disk(&error).map(|()| false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Moves what the current transaction has in memory to its file; waits while the disk is full.
+    fn write_out(&mut self) -> Result<(), ReplicationError> {
+        loop {
+            let spool = match self.in_stream.and_then(|xid| self.streams.get_mut(&xid)) {
+                Some(stream) => &mut stream.spool,
+                None => &mut self.open_spool,
+            };
+            match spool.write_out() {
+                Ok(()) => {
+                    self.disk_full(None);
+                    return Ok(());
+                }
+                Err(error) if is_disk_full(&error.source) => self.pause_on_full_disk(&error)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn pause_on_full_disk(&mut self, error: &dyn std::fmt::Display) -> Result<(), ReplicationError> {
+        self.disk_full(Some(error));
+        std::thread::sleep(DISK_FULL_PAUSE);
+        if self.shutdown.is_cancelled() { Err(ReplicationError::Stopped) } else { Ok(()) }
+    }
+
+    fn disk_full(&self, error: Option<&dyn std::fmt::Display>) {
+        match (error, self.status.disk_full()) {
+            (Some(error), false) => {
+                tracing::error!(%error, "the log's disk is full: the stream waits, nothing is lost")
+            }
+            (None, true) => tracing::info!("the log's disk has room again"),
+            _ => {}
+        }
+        self.status.set_disk_full(error.is_some());
+    }
+}
+
+/// One change into the frame, told by its kind.
+fn push(frame: &mut FrameBuilder, relation: Option<RelationId>, message: &[u8]) {
+    match (message.first(), relation) {
+        (Some(b'R'), Some(relation)) => frame.describe(relation, message),
+        (Some(b'T'), _) => match decoder::decode_change(message) {
+            Ok(Change::Truncate { relations, .. }) => frame.push_truncate(&relations, message),
+            other => unreachable!("a truncate that was decoded before: {other:?}"),
+        },
+        _ => frame.push(Record { relation, payload: message }),
+    }
+}
+
+fn is_disk_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,164 @@
+//! The two threads of the stream, and what happens when the connection is lost.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use connection::Conninfo;
+use decoder::{Context, Lsn};
+use segment_log::{Log, Writer};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::assembler::Assembler;
+use crate::error::ReplicationError;
+use crate::receiver::Receiver;
+use crate::spool;
+use crate::status::{State, Status};
+
+/// Chunks between the two threads; each holds what one read of the socket gave.
+const CHUNKS_MAX: usize = 16;
+/// First and longest pause before a new connection.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(10);
+
+/// What the stream needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The source.
+    pub conninfo: Conninfo,
+    /// Directory for the spool files of transactions in progress (the log's; `spool/` is made in it).
+    pub dir: PathBuf,
+    /// Ask for binary values where all published types allow it.
+    pub binary: bool,
+}
+
+/// From the receiver to the assembler, in the order of the stream.
+pub(crate) enum Command {
+    /// A new connection is about to begin: forget what is not in the log and say where it ends.
+    Restart { context: Context, binary: bool, reply: oneshot::Sender<Lsn> },
+    /// Whole protocol messages.
+    Chunk(Bytes),
+}
+
+/// Streams the log's slot into the log until `shutdown` is cancelled (`Ok`) or an error that trying again cannot help.
+///
+/// Lost connections and other transient errors are retried with growing pauses and shown in `status`. When this
+/// returns, everything that was appended is in the log and acknowledged as far as it is durable.
+///
+/// # Errors
+/// The definite error that ended it.
+pub async fn run(
+    options: Options,
+    writer: Writer,
+    log: Log,
+    status: Arc<Status>,
+    shutdown: CancellationToken,
+) -> Result<(), ReplicationError> {
+    let spool_dir = spool::prepare_directory(&options.dir)?;
+    let (commands, assembler_commands) = mpsc::channel(CHUNKS_MAX);
+    let (failures, assembler_failures) = mpsc::channel(1);
+    let assembler = Assembler::new(writer, &spool_dir, status.clone(), shutdown.clone());
+    let assembling = spawn("assembler", move || assemble(assembler, assembler_commands, &failures));
+    let receiver = Receiver::new(options, log, commands, assembler_failures, status.clone(), shutdown.clone());
+    let receiving = spawn("receiver", move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime can be built").block_on(supervise(receiver, &shutdown))
+    });
+    let result = receiving.await.expect("the receiver thread does not panic");
+    assembling.await.expect("the assembler thread does not panic");
+    let error = result.as_ref().err().map(ReplicationError::one_line).unwrap_or_default();
+    status.set_state(State::Stopped { error });
+    result
+}
+
+/// A named thread whose result can be awaited.
+fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (sender, receiver) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let body = move || drop(sender.send(body()));
+    thread.spawn(body).expect("a thread can be started");
+    receiver
+}
+
+/// The assembler thread. After an error it passes over chunks until the next restart: the receiver has been told.
+fn assemble(
+    mut assembler: Assembler,
+    mut commands: mpsc::Receiver<Command>,
+    failures: &mpsc::Sender<ReplicationError>,
+) {
+    let mut failed = false;
+    while let Some(first) = commands.blocking_recv() {
+        let mut next = Some(first);
+        while let Some(command) = next {
+            failed &= matches!(command, Command::Chunk(_));
+            if !failed {
+                failed = report(handle(&mut assembler, command), failures);
+            }
+            next = commands.try_recv().ok();
+        }
+        if !failed {
+            failed = report(assembler.settle(), failures);
+        }
+    }
+}
+
+fn handle(assembler: &mut Assembler, command: Command) -> Result<(), ReplicationError> {
+    match command {
+        Command::Chunk(bytes) => assembler.take(&bytes),
+        Command::Restart { context, binary, reply } => {
+            let end = assembler.restart(context, binary)?;
+            // A receiver that is gone needs no answer.
+            let _ = reply.send(end);
+            Ok(())
+        }
+    }
+}
+
+/// Tells the receiver of an error; true when there was one.
+fn report(result: Result<(), ReplicationError>, failures: &mpsc::Sender<ReplicationError>) -> bool {
+    match result {
+        Ok(()) => false,
+        Err(error) => {
+            // Full or closed: the receiver is ending already because of an earlier error.
+            let _ = failures.try_send(error);
+            true
+        }
+    }
+}
+
+/// Connects again and again until the shutdown or a definite error.
+async fn supervise(mut receiver: Receiver, shutdown: &CancellationToken) -> Result<(), ReplicationError> {
+    let mut pause = RETRY_FIRST;
+    loop {
+        let Err(error) = receiver.session().await else { return Ok(()) };
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        if !error.is_transient() {
+            return Err(error);
+        }
+        if receiver.take_was_streaming() {
+            pause = RETRY_FIRST;
+        }
+        if let ReplicationError::NeedsText { .. } = error {
+            tracing::info!(reason = %error, "the stream goes on in text");
+            receiver.use_text();
+        } else {
+            tracing::warn!(error = error.one_line(), retry_in_ms = pause.as_millis(), "lost the source");
+            receiver.status().set_state(State::Retrying { error: error.one_line() });
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(jittered(pause)) => {}
+            }
+            pause = (pause * 2).min(RETRY_LONGEST);
+        }
+    }
+}
+
+/// Between half of `pause` and all of it, so that many services do not come back at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    pause / 2 + pause.mul_f64(f64::from(nanos % 1000) / 2000.0)
+}
