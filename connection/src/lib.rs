@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL: conninfo as in libpq, TLS, and a raw protocol session.
 
+mod certificate;
 mod client;
 mod connect;
 mod conninfo;
@@ -17,6 +18,7 @@ mod startup;
 mod stream;
 mod tls;
 mod uri;
+mod verifier;
 mod wire;
 
 pub use client::connect_client;
