@@ -31,5 +31,5 @@ soak: setup ## 100 kill -9 cycles with each of three seeds
 test-matrix: setup ## the integration tests with PostgreSQL 14, 16, 17 and 18
 	@scripts/test-matrix.sh
 
-fuzz: setup ## fuzz targets if cargo-fuzz is there, else long property tests
+fuzz: setup ## fuzz every target for a minute (FUZZ_SECONDS=60)
 	@scripts/fuzz.sh

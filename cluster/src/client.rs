@@ -48,6 +48,8 @@ pub(crate) fn psql(
     })?;
     let mut command = Command::new(&program);
     without_pg_variables(&mut command);
+    // Notices would hide an error, of which only the end is shown.
+    command.env("PGOPTIONS", "-c client_min_messages=warning");
     command.args([
         "-X",
         "-A",

@@ -1,1 +1,5 @@
-//! Integration tests against real PostgreSQL clusters.
+//! Integration tests, by behaviour.
+
+mod compare;
+mod postgres;
+mod tidy;
