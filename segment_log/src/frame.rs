@@ -287,7 +287,7 @@ pub(crate) enum FrameBytes {
 }
 
 impl FrameBytes {
-    fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             FrameBytes::Mapped(segment, range) => segment.published_bytes(range.clone()).unwrap_or_default(),
             FrameBytes::Copied(bytes) => bytes,

@@ -4,12 +4,19 @@
 //! with the writer's caller. One process writes (flock); any number of cursors in it tail the log through the map.
 
 mod builder;
+mod catalog;
 mod error;
 mod frame;
+mod fs;
+mod header;
 mod log;
 mod reader;
+mod recovery;
+mod retention;
+mod scan;
 mod segment;
 mod syncer;
+mod tail;
 mod writer;
 
 pub use builder::{FRAME_TARGET_BYTES, FrameBuilder};
