@@ -3,3 +3,4 @@
 mod pipeline;
 mod session;
 mod support;
+mod tls;
