@@ -20,7 +20,7 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
         lab.make_base_slot()?;
         let load = lab.load(workload, options.scaled(workload.transactions()))?;
         let backlog = Backlog { content: lab.source_content(workload)?, workload, load, lab: &lab };
-        for &transport in &options.transport {
+        for &transport in options.transports() {
             report.throughput(&backlog.measure(options, sides, transport)?)?;
         }
     }

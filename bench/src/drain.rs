@@ -21,7 +21,7 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
     }
     lab.make_base_slot()?;
     let load = lab.load(WORKLOAD, options.scaled(TRANSACTIONS))?;
-    for &transport in &options.transport {
+    for &transport in options.transports() {
         let series = rounds(options, &lab, &contenders(sides), transport, load)?;
         report.throughput(&Throughput {
             title: format!("Slot to durable log, {transport}"),

@@ -192,6 +192,8 @@ fn server() -> Result<Cluster, cluster::Error> {
         ("checkpoint_timeout", "1h"),
         ("autovacuum", "off"),
         ("jit", "off"),
+        // A server starts at most one apply worker in this time, and a round would wait for it: 5 s by default.
+        ("wal_retrieve_retry_interval", "10ms"),
     ];
     settings.iter().fold(Cluster::builder().fsync(true), |builder, (name, value)| builder.set(name, *value)).start()
 }

@@ -57,7 +57,7 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
     }
     let length = Duration::from_secs_f64(options.seconds(SECONDS));
     for &rate in &options.rate {
-        for &transport in &options.transport {
+        for &transport in options.transports() {
             let series = rounds(options, &lab, sides, rate, transport, length)?;
             report.latency(&Latency { rate, transport, seconds: length.as_secs_f64(), series })?;
         }

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// Multiplies the number of transactions and the seconds of the latency test.
     #[arg(long, value_name = "FACTOR", value_parser = positive)]
     scale: Option<f64>,
-    /// One round at a tenth of the size, not written to a file unless --out says so.
+    /// One round at a tenth of the size by tcp, not written to a file unless --out says so.
     #[arg(long)]
     quick: bool,
     /// The file to write.
@@ -31,9 +31,9 @@ pub(crate) struct Options {
     /// Workloads of the backlog.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "insert,pgbench,scattered")]
     pub(crate) workload: Vec<Workload>,
-    /// How the source is connected to.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,unix")]
-    pub(crate) transport: Vec<Transport>,
+    /// How contenders connect. Default: tcp and unix; a quick run takes tcp alone.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    transport: Vec<Transport>,
     /// Transactions per second beside which latency is measured.
     #[arg(long, value_delimiter = ',', default_value = "500", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: Vec<u32>,
@@ -75,6 +75,14 @@ impl Options {
     pub(crate) fn rounds(&self) -> usize {
         let default = if self.quick { 1 } else { ROUNDS };
         self.rounds.unwrap_or(default) as usize
+    }
+
+    pub(crate) fn transports(&self) -> &[Transport] {
+        match self.transport.as_slice() {
+            [] if self.quick => &[Transport::Tcp],
+            [] => &[Transport::Tcp, Transport::Unix],
+            chosen => chosen,
+        }
     }
 
     fn scale(&self) -> f64 {
