@@ -98,6 +98,14 @@ pub(crate) fn open(fs: &dyn Fs, named: &Named, access: Access) -> Result<Opened,
     Ok(Opened::Good(SegmentFile { path: path.clone(), header, file }))
 }
 
+/// Whether the file still has the header it was opened with.
+pub(crate) fn has_header(segment: &SegmentFile) -> Result<bool, IoError> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    let read = read_up_to(&*segment.file, &mut bytes, 0);
+    read.map_err(|error| IoError::new("read", &segment.path, error))?;
+    Ok(Header::decode(&bytes).is_ok_and(|header| header == segment.header))
+}
+
 fn is_all_zero(file: &dyn File) -> io::Result<bool> {
     let mut buffer = vec![0; 1 << 16];
     let mut offset = 0;

@@ -1,6 +1,5 @@
 //! What can go wrong, one enum per operation; each says where, and what the caller should do about it.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -267,14 +266,5 @@ impl ReadError {
             ReadError::Io(_) => return None,
             ReadError::Failed(fatal) => fatal.hint(),
         })
-    }
-}
-
-/// Hex of a few bytes, for messages.
-pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

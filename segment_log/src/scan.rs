@@ -96,6 +96,11 @@ impl Window {
         Ok(())
     }
 
+    /// Reads anew what may have changed.
+    pub(crate) fn forget(&mut self) {
+        self.buffer.clear();
+    }
+
     /// The header of a frame at an offset.
     fn raw_header(&mut self, offset: u64) -> Result<Option<RawHeader>, IoError> {
         let bytes = self.get(offset, FRAME_HEADER_BYTES as u64)?;

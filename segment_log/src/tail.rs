@@ -60,7 +60,7 @@ impl Tail {
 }
 
 /// The state of the scan.
-struct Progress {
+pub(crate) struct Progress {
     /// Transaction that has begun and not ended.
     open: Option<Lsn>,
     end_lsn: Lsn,
@@ -104,13 +104,13 @@ pub(crate) fn scan_tail(files: &[SegmentFile]) -> Result<Tail, OpenError> {
 }
 
 /// Whether a segment begins where the chain is.
-fn joins(chain: &Chain, next: &SegmentFile) -> bool {
+pub(crate) fn joins(chain: &Chain, next: &SegmentFile) -> bool {
     (next.header.first_frame_no, next.header.prev_crc) == (chain.frame_no, chain.prev_crc)
 }
 
 /// Tells a torn tail from damage: there is no expected frame where the scan stands, and no segment goes on from there.
 /// Returns whether there is anything to cut.
-fn judge(files: &[SegmentFile], index: usize, scan: &mut Scan, what: String) -> Result<bool, OpenError> {
+pub(crate) fn judge(files: &[SegmentFile], index: usize, scan: &mut Scan, what: String) -> Result<bool, OpenError> {
     let expected = scan.chain.frame_no;
     let remains = scan.synced_by_later_frames()?;
     let mut synced = remains.unwrap_or(0);
@@ -132,7 +132,7 @@ fn judge(files: &[SegmentFile], index: usize, scan: &mut Scan, what: String) -> 
 }
 
 impl Progress {
-    fn new(files: &[SegmentFile], from: usize) -> Progress {
+    pub(crate) fn new(files: &[SegmentFile], from: usize) -> Progress {
         let header = files.get(from).map(|file| &file.header);
         Progress {
             open: header.and_then(|header| header.open),
@@ -145,7 +145,7 @@ impl Progress {
     }
 
     /// Goes on in a file.
-    fn enter(&mut self, index: usize, file: &SegmentFile) -> Result<(), Damage> {
+    pub(crate) fn enter(&mut self, index: usize, file: &SegmentFile) -> Result<(), Damage> {
         let expected = (self.open, self.open.unwrap_or(self.end_lsn));
         if (file.header.open, file.header.first_lsn) != expected {
             let what = format!("begins at {}, expected {}", file.header.first_lsn, expected.1);
@@ -175,7 +175,7 @@ impl Progress {
         }
     }
 
-    fn accept(&mut self, index: usize, offset: u64, frame: &Frame) -> Result<(), String> {
+    pub(crate) fn accept(&mut self, index: usize, offset: u64, frame: &Frame) -> Result<(), String> {
         self.synced = self.synced.max(frame.header().synced);
         self.unsynced.push_back((frame.number(), index, offset));
         while self.unsynced.front().is_some_and(|(number, ..)| *number < self.synced) {
