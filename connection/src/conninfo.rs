@@ -34,6 +34,9 @@ pub enum ConninfoError {
     /// An IPv6 address in brackets.
     #[error("connection URI: the address in brackets {0}")]
     Bracket(&'static str),
+    /// An `@` in what is not the user's part.
+    #[error("connection URI: \"@\" in a host; in user and password it is written %40")]
+    AtSign,
     /// `?key`.
     #[error("connection URI: a query parameter is not followed by \"=\"")]
     QueryWithoutEquals,
@@ -90,8 +93,10 @@ impl Conninfo {
             None => keyvalue::parse(text)?,
         };
         let mut info = Conninfo::default();
+        let mut after_password = false;
         for (key, value) in pairs {
-            info.set(&key, value)?;
+            info.set(&key, value).map_err(|error| if after_password { without_key(error) } else { error })?;
+            after_password = key == "password";
         }
         info.check_lists()?;
         Ok(info)
@@ -122,6 +127,7 @@ impl Conninfo {
     pub(crate) fn set(&mut self, key: &str, value: String) -> Result<(), ConninfoError> {
         let keyword = Keyword::find(key).ok_or_else(|| ConninfoError::UnknownKey(key.to_owned()))?;
         if let Some(expected) = keyword.complaint(&value).or_else(|| nul(&value)) {
+            let value = if keyword.is_secret() { "***".to_owned() } else { value };
             return Err(ConninfoError::Value { key: keyword.name, value, expected });
         }
         self.0.insert(keyword.name, value);
@@ -155,6 +161,14 @@ impl Conninfo {
     }
 }
 
+/// An unknown key after a password may be a piece of one that was not quoted.
+fn without_key(error: ConninfoError) -> ConninfoError {
+    match error {
+        ConninfoError::UnknownKey(_) => ConninfoError::UnknownKey("***".to_owned()),
+        error => error,
+    }
+}
+
 fn nul(value: &str) -> Option<String> {
     value.contains('\0').then(|| "it may not hold a NUL".to_owned())
 }
@@ -171,7 +185,8 @@ impl fmt::Display for Conninfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (key, value)) in self.0.iter().enumerate() {
             let space = if index == 0 { "" } else { " " };
-            let shown = if *key == "password" { "***".to_owned() } else { quoted(value) };
+            let shown =
+                if Keyword::find(key).is_none_or(Keyword::is_secret) { "***".to_owned() } else { quoted(value) };
             write!(f, "{space}{key}={shown}")?;
         }
         Ok(())
@@ -188,3 +203,6 @@ fn quoted(value: &str) -> String {
     let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || "'\\\x0b".contains(c));
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'")) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,6 +86,11 @@ impl Keyword {
         KEYWORDS.iter().find(|keyword| keyword.name == name)
     }
 
+    /// Is its value for nobody to see?
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.name, "password" | "sslpassword")
+    }
+
     /// What a value must be, when `value` is not that. The empty value always passes: it means the default.
     pub(crate) fn complaint(&self, value: &str) -> Option<String> {
         if value.is_empty() {

@@ -38,7 +38,7 @@ fn group_of(path: &Path, service: &str) -> Result<Option<Pairs>, ConninfoError> 
 }
 
 /// The pairs of `[service]`; only the first group of that name counts.
-fn group(text: &str, service: &str) -> Result<Option<Pairs>, String> {
+pub(crate) fn group(text: &str, service: &str) -> Result<Option<Pairs>, String> {
     let mut found: Option<Pairs> = None;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -180,7 +180,8 @@ fn port(text: &str) -> Result<u16, ConninfoError> {
         "" => Ok(PORT),
         digits => digits.parse().ok().filter(|&port| port != 0).ok_or_else(|| ConninfoError::Value {
             key: "port",
-            value: digits.to_owned(),
+            // After a URI's user with a "/" in the password, this is a piece of the password.
+            value: "***".to_owned(),
             expected: "expected 1 to 65535".to_owned(),
         }),
     }

@@ -48,6 +48,9 @@ fn hosts<'a>(text: &'a str, pairs: &mut Pairs) -> Result<&'a str, ConninfoError>
     loop {
         let (host, after) = host(rest)?;
         let (port, after) = port(after);
+        if host.contains('@') || port.contains('@') {
+            return Err(ConninfoError::AtSign);
+        }
         hosts.push(decode(host, "host")?);
         ports.push(decode(port, "port")?);
         match after.strip_prefix(',') {

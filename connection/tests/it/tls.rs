@@ -85,6 +85,9 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// The server's certificate, sslmode, root and host; then: encrypted, or part of the error.
+type Case = (&'static str, &'static str, &'static str, &'static str, Result<bool, &'static str>);
+
 #[tokio::test]
 async fn each_sslmode_takes_the_servers_that_it_should() {
     let pki = Pki::new();
@@ -96,8 +99,7 @@ async fn each_sslmode_takes_the_servers_that_it_should() {
     pki.signed("v1", "ca", "localhost", "2", None);
     pki.self_signed("self", &[RSA], "localhost");
     let cluster = Cluster::builder().password("secret").start().unwrap();
-    // (certificate, sslmode, root, host, encrypted or part of the error)
-    let rows: [(&str, &str, &str, &str, Result<bool, &str>); 31] = [
+    let rows: [Case; 31] = [
         ("", "disable", "", "localhost", Ok(false)),
         ("", "allow", "", "localhost", Ok(false)),
         ("", "prefer", "", "localhost", Ok(false)),
