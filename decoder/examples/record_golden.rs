@@ -1,7 +1,8 @@
 //! Records what a running PostgreSQL sends, for `tests/golden`.
 //!
 //! ```text
-//! cargo run -p decoder --example record_golden -- "host=127.0.0.1 port=5432 user=postgres dbname=postgres" > decoder/tests/golden/15.txt
+//! cargo run -p decoder --example record_golden -- "host=127.0.0.1 port=5432 user=postgres dbname=postgres" \
+//!     > decoder/tests/golden/15.txt
 //! ```
 //!
 //! It needs psql, and a throw-away cluster with `wal_level = logical` and `max_prepared_transactions` of at least 1, as

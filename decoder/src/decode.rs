@@ -26,7 +26,7 @@ pub fn decode<'a>(bytes: &'a [u8], context: Context) -> Result<Message<'a>, Deco
         return decode_control(reader, context);
     }
     let xid = if context.in_stream { Some(reader.xid("xid")?) } else { None };
-    Ok(Message::Change { xid, change: read_change(&mut reader)? })
+    read_change(reader, |change| Message::Change { xid, change })
 }
 
 /// Decodes a message of a change that carries no xid: a tag and its body.
@@ -46,7 +46,7 @@ pub fn decode_change<'a>(bytes: &'a [u8]) -> Result<Change<'a>, DecodeError> {
 /// As [`decode_change`].
 #[inline]
 pub fn decode_change_body<'a>(tag: u8, body: &'a [u8]) -> Result<Change<'a>, DecodeError> {
-    read_change(&mut Reader::new(tag, body, 1))
+    read_change(Reader::new(tag, body, 1), |change| change)
 }
 
 /// A change's message cut into its parts, none of them copied.
@@ -80,16 +80,25 @@ fn is_change(tag: u8) -> bool {
     matches!(tag, b'I' | b'U' | b'D' | b'R' | b'Y' | b'T' | b'M')
 }
 
-#[inline]
-fn read_change<'a>(reader: &mut Reader<'a>) -> Result<Change<'a>, DecodeError> {
+/// Reads a change into what the caller makes of it. To wrap it here, where it is made, spares a copy of it.
+#[inline(always)]
+fn read_change<'a, T>(reader: Reader<'a>, wrap: impl FnOnce(Change<'a>) -> T) -> Result<T, DecodeError> {
+    match reader.tag() {
+        b'I' => insert(reader).map(wrap),
+        b'U' => update(reader).map(wrap),
+        b'D' => delete(reader).map(wrap),
+        _ => read_other_change(reader).map(wrap),
+    }
+}
+
+/// Every change that is not of a row.
+#[inline(never)]
+fn read_other_change<'a>(mut reader: Reader<'a>) -> Result<Change<'a>, DecodeError> {
     let change = match reader.tag() {
-        b'I' => insert(reader)?,
-        b'U' => update(reader)?,
-        b'D' => delete(reader)?,
-        b'R' => Change::Relation(relation(reader)?),
-        b'Y' => type_name(reader)?,
-        b'T' => truncate(reader)?,
-        b'M' => logical_message(reader)?,
+        b'R' => Change::Relation(relation(&mut reader)?),
+        b'Y' => type_name(&mut reader)?,
+        b'T' => truncate(&mut reader)?,
+        b'M' => logical_message(&mut reader)?,
         tag if first_version(tag).is_some() => return Err(DecodeError::NotAChange { tag }),
         tag => return Err(DecodeError::UnknownTag { tag }),
     };
@@ -218,38 +227,55 @@ fn type_name<'a>(r: &mut Reader<'a>) -> Result<Change<'a>, DecodeError> {
     Ok(Change::Type { oid, namespace, name: r.string("type name")? })
 }
 
-#[inline]
-fn insert<'a>(r: &mut Reader<'a>) -> Result<Change<'a>, DecodeError> {
+#[inline(always)]
+fn insert<'a>(mut r: Reader<'a>) -> Result<Change<'a>, DecodeError> {
     let relation = r.relation_id()?;
     match r.u8("tuple tag")? {
-        b'N' => Ok(Change::Insert { relation, new: Tuple::read(r)? }),
+        b'N' => {
+            let new = last_tuple(r)?;
+            Ok(Change::Insert { relation, new })
+        }
         got => Err(r.unknown_letter("tuple tag", "N", got)),
     }
 }
 
-#[inline]
-fn update<'a>(r: &mut Reader<'a>) -> Result<Change<'a>, DecodeError> {
+#[inline(always)]
+fn update<'a>(mut r: Reader<'a>) -> Result<Change<'a>, DecodeError> {
     let relation = r.relation_id()?;
-    let old = match r.u8("tuple tag")? {
-        b'N' => return Ok(Change::Update { relation, old: None, new: Tuple::read(r)? }),
-        b'K' => OldTuple::Key(Tuple::read(r)?),
-        b'O' => OldTuple::Full(Tuple::read(r)?),
+    let tag = r.u8("tuple tag")?;
+    let old = match tag {
+        b'N' => None,
+        b'K' => Some(OldTuple::Key(Tuple::read(&mut r)?)),
+        b'O' => Some(OldTuple::Full(Tuple::read(&mut r)?)),
         got => return Err(r.unknown_letter("tuple tag", "KON", got)),
     };
-    match r.u8("tuple tag")? {
-        b'N' => Ok(Change::Update { relation, old: Some(old), new: Tuple::read(r)? }),
+    let tag = if old.is_some() { r.u8("tuple tag")? } else { tag };
+    match tag {
+        b'N' => {
+            let new = last_tuple(r)?;
+            Ok(Change::Update { relation, old, new })
+        }
         got => Err(r.unknown_letter("tuple tag", "N", got)),
     }
 }
 
-#[inline]
-fn delete<'a>(r: &mut Reader<'a>) -> Result<Change<'a>, DecodeError> {
+#[inline(always)]
+fn delete<'a>(mut r: Reader<'a>) -> Result<Change<'a>, DecodeError> {
     let relation = r.relation_id()?;
-    match r.u8("tuple tag")? {
-        b'K' => Ok(Change::Delete { relation, old: OldTuple::Key(Tuple::read(r)?) }),
-        b'O' => Ok(Change::Delete { relation, old: OldTuple::Full(Tuple::read(r)?) }),
-        got => Err(r.unknown_letter("tuple tag", "KO", got)),
-    }
+    let old = match r.u8("tuple tag")? {
+        b'K' => OldTuple::Key(last_tuple(r)?),
+        b'O' => OldTuple::Full(last_tuple(r)?),
+        got => return Err(r.unknown_letter("tuple tag", "KO", got)),
+    };
+    Ok(Change::Delete { relation, old })
+}
+
+/// The row that ends the message.
+#[inline(always)]
+fn last_tuple<'a>(mut r: Reader<'a>) -> Result<Tuple<'a>, DecodeError> {
+    let tuple = Tuple::read(&mut r)?;
+    r.finish()?;
+    Ok(tuple)
 }
 
 fn truncate<'a>(r: &mut Reader<'a>) -> Result<Change<'a>, DecodeError> {

@@ -20,23 +20,38 @@ pub enum ColumnValue<'a> {
 }
 
 impl<'a> ColumnValue<'a> {
-    /// The one place that knows how a value is framed.
-    #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<ColumnValue<'a>, DecodeError> {
+    /// Cuts a well-formed value off `bytes`; `None` when there is anything wrong with it.
+    ///
+    /// Rows are most of what is decoded: this keeps to registers and leaves naming what is wrong to
+    /// [`ColumnValue::skip`].
+    #[inline(always)]
+    fn split(bytes: &'a [u8]) -> Option<(ColumnValue<'a>, &'a [u8])> {
+        let (kind, rest) = bytes.split_first()?;
+        match kind {
+            b'n' => Some((ColumnValue::Null, rest)),
+            b'u' => Some((ColumnValue::UnchangedToast, rest)),
+            b't' | b'b' => {
+                let (length, rest) = rest.split_first_chunk()?;
+                let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+                let (value, rest) = rest.split_at_checked(length)?;
+                let value = if *kind == b't' { ColumnValue::Text(value) } else { ColumnValue::Binary(value) };
+                Some((value, rest))
+            }
+            _ => None,
+        }
+    }
+
+    /// Passes over a value, with an error that says what is wrong.
+    fn skip(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
         match reader.u8("column kind")? {
-            b'n' => Ok(ColumnValue::Null),
-            b'u' => Ok(ColumnValue::UnchangedToast),
-            b't' => sized(reader).map(ColumnValue::Text),
-            b'b' => sized(reader).map(ColumnValue::Binary),
+            b'n' | b'u' => Ok(()),
+            b't' | b'b' => {
+                let length = reader.length("column length")?;
+                reader.bytes(length, "column value").map(|_| ())
+            }
             got => Err(reader.unknown_letter("column kind", "nutb", got)),
         }
     }
-}
-
-#[inline]
-fn sized<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
-    let length = reader.length("column length")?;
-    reader.bytes(length, "column value")
 }
 
 impl fmt::Debug for ColumnValue<'_> {
@@ -59,12 +74,13 @@ pub struct Tuple<'a> {
 
 impl<'a> Tuple<'a> {
     /// Reads a row and checks all of its framing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Tuple<'a>, DecodeError> {
         let columns = reader.count("column count")?;
         let start = reader.rest();
-        for _ in 0..columns {
-            ColumnValue::read(reader)?;
+        match walk(columns, start) {
+            Some(rest) => reader.set_rest(rest),
+            None => *reader = walk_slowly(columns, *reader)?,
         }
         let length = start.len().saturating_sub(reader.rest().len());
         Ok(Tuple { columns, bytes: start.get(..length).unwrap_or(start) })
@@ -89,6 +105,25 @@ impl<'a> Tuple<'a> {
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
     }
+}
+
+/// What follows the row's columns; `None` when there is anything wrong with one of them.
+#[inline(always)]
+fn walk(columns: u16, mut rest: &[u8]) -> Option<&[u8]> {
+    for _ in 0..columns {
+        (_, rest) = ColumnValue::split(rest)?;
+    }
+    Some(rest)
+}
+
+/// The same, to name what is wrong.
+#[cold]
+#[inline(never)]
+fn walk_slowly(columns: u16, mut reader: Reader<'_>) -> Result<Reader<'_>, DecodeError> {
+    for _ in 0..columns {
+        ColumnValue::skip(&mut reader)?;
+    }
+    Ok(reader)
 }
 
 impl fmt::Debug for Tuple<'_> {
@@ -119,10 +154,9 @@ impl<'a> Iterator for Columns<'a> {
     #[inline]
     fn next(&mut self) -> Option<ColumnValue<'a>> {
         self.left = self.left.checked_sub(1)?;
-        let mut reader = Reader::new(0, self.bytes, 0);
-        // Never an error: Tuple::read() went the same way over the same bytes.
-        let value = ColumnValue::read(&mut reader).ok()?;
-        self.bytes = reader.rest();
+        // Never None: Tuple::read() went the same way over the same bytes.
+        let (value, rest) = ColumnValue::split(self.bytes)?;
+        self.bytes = rest;
         Some(value)
     }
 

@@ -15,9 +15,13 @@ mod format;
 mod recordings;
 mod walstream;
 
-/// A seed is printed, and shown when the test fails; PROPTEST_RNG_SEED in the environment repeats it.
+/// A seed is printed, and shown when the test fails; PROPTEST_RNG_SEED in the environment repeats it. PROPTEST_CASES
+/// asks for another number of cases.
 fn random_cases(cases: u32) -> ProptestConfig {
-    let mut config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(RandomState::new().build_hasher().finish());
     }
