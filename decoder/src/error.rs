@@ -17,7 +17,10 @@ pub enum DecodeError {
         tag: u8,
     },
     /// A message of a later protocol version than the one asked for.
-    #[error("message '{}', byte 0: belongs to protocol version {first}, but version {asked} was asked for", .tag.escape_ascii())]
+    #[error(
+        "message '{}', byte 0: belongs to protocol version {first}, but version {asked} was asked for",
+        .tag.escape_ascii()
+    )]
     NotInVersion {
         /** First byte. */
         tag: u8,
@@ -127,7 +130,10 @@ pub enum DecodeError {
         got: u8,
     },
     /// A byte that is none of the letters possible there: a tuple's tag, a column's kind, the replica identity.
-    #[error("message '{}', byte {offset}: expected {field} to be one of \"{expected}\", got {got:#04x}", .tag.escape_ascii())]
+    #[error(
+        "message '{}', byte {offset}: expected {field} to be one of \"{expected}\", got {got:#04x}",
+        .tag.escape_ascii()
+    )]
     UnknownLetter {
         /** First byte. */
         tag: u8,

@@ -5,9 +5,9 @@ use crate::lsn::{Lsn, PgTimestamp, RelationId, TypeOid, Xid};
 
 /// Reads a message's fields one after the other. Integers are big-endian.
 ///
-/// The error constructors are out of line, so that the checks of the way without errors stay small; they take the reader
-/// by value, so that it can live in registers. For the same reason what rows are read with is always inlined: passed
-/// through memory, a row takes twice the time.
+/// The error constructors are out of line, so that the checks of the way without errors stay small; they take the
+/// reader by value, so that it can live in registers. For the same reason what rows are read with is always inlined:
+/// passed through memory, a row takes twice the time.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],

@@ -101,7 +101,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 const ROWS: &str = r#"
-INSERT INTO keyed VALUES (1, 'one', 1.500, repeat('t', 2100), '2001-02-03 04:05:06+00'), (2, NULL, 'NaN', '', 'infinity');
+INSERT INTO keyed VALUES (1, 'one', 1.500, repeat('t', 2100), '2001-02-03 04:05:06+00'),
+    (2, NULL, 'NaN', '', 'infinity');
 UPDATE keyed SET amount = 2 WHERE id = 1;
 UPDATE keyed SET id = 3 WHERE id = 1;
 DELETE FROM keyed WHERE id = 2;
@@ -122,8 +123,8 @@ INSERT INTO nothing VALUES (2);
 "#;
 
 const TYPES: &str = r#"
-INSERT INTO typed VALUES (1, 'sad', '{sad,NULL,"it''s \"fine\""}', 99.5, (1, NULL, 'a "b", c'), NULL, '{"k": [1, null]}',
-    '[1,5)', '00000000-0000-0000-0000-000000000001', '\xdeadbeef', '0044-03-15 BC', '1 mon -2 days 03:04:05.678');
+INSERT INTO typed VALUES (1, 'sad', '{sad,NULL,"it''s \"fine\""}', 99.5, (1, NULL, 'a "b", c'), NULL,
+    '{"k": [1, null]}', '[1,5)', '00000000-0000-0000-0000-000000000001', '\xdeadbeef', '0044-03-15 BC', '1 mon -2 days 03:04:05.678');
 INSERT INTO typed (id) VALUES (2);
 "#;
 
