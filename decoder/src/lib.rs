@@ -10,7 +10,8 @@
 //! error says at which byte offset of which message.
 //!
 //! A transaction in progress and its end, as PostgreSQL 18 sent them (`tests/golden/18.txt`, shortened). The caller
-//! keeps the [`Context`] with [`Context::advance`], because between Stream Start and Stream Stop every change has an xid:
+//! keeps the [`Context`] with [`Context::advance`], because between Stream Start and Stream Stop every change
+//! has an xid:
 //!
 //! ```text
 //! S  StreamStart  { xid: 801, first: true }                        in_stream from here

@@ -124,7 +124,8 @@ INSERT INTO nothing VALUES (2);
 
 const TYPES: &str = r#"
 INSERT INTO typed VALUES (1, 'sad', '{sad,NULL,"it''s \"fine\""}', 99.5, (1, NULL, 'a "b", c'), NULL,
-    '{"k": [1, null]}', '[1,5)', '00000000-0000-0000-0000-000000000001', '\xdeadbeef', '0044-03-15 BC', '1 mon -2 days 03:04:05.678');
+    '{"k": [1, null]}', '[1,5)',
+    '00000000-0000-0000-0000-000000000001', '\xdeadbeef', '0044-03-15 BC', '1 mon -2 days 03:04:05.678');
 INSERT INTO typed (id) VALUES (2);
 "#;
 
