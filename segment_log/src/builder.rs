@@ -7,7 +7,9 @@ use decoder::RelationId;
 use crate::frame::{Flat, PieceMeta, Record, RecordMeta, TransactionInfo, piece_flags};
 
 /// A frame of about this many bytes is written even while its transaction goes on.
-pub const FRAME_TARGET_BYTES: usize = 256 * 1024;
+///
+/// This crate's own tests have small ones, so that a handful of rows is a transaction of many frames.
+pub const FRAME_TARGET_BYTES: usize = if cfg!(test) { 1024 } else { 256 * 1024 };
 
 /// Buffers that a single large row has grown beyond this are given back.
 const KEPT_CAPACITY_BYTES: usize = 4 * 1024 * 1024;

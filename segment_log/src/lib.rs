@@ -8,9 +8,13 @@ mod catalog;
 mod error;
 mod frame;
 mod fs;
+#[cfg(test)]
+mod fs_memory;
 mod header;
 mod inspect;
 mod log;
+#[cfg(test)]
+mod model_tests;
 mod reader;
 mod recovery;
 mod retention;

@@ -82,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) queue: Queue,
     pub(crate) spares: Mutex<Spares>,
+    pub(crate) trimming: Mutex<()>,
     segments: Mutex<VecDeque<Arc<Segment>>>,
     positions: watch::Sender<Positions>,
     /// Every frame with a number below is on disk.
@@ -192,6 +193,7 @@ fn share(fs: Arc<dyn Fs>, options: Options, recovered: &Recovered, lock: Box<dyn
         options,
         queue: Queue::default(),
         spares: Mutex::default(),
+        trimming: Mutex::default(),
         segments: Mutex::new(recovered.segments.clone()),
         positions: watch::Sender::new(positions),
         synced: AtomicU64::new(recovered.chain.frame_no),
@@ -235,6 +237,18 @@ impl Log {
     /// When a file can't be removed; it can be tried again.
     pub fn trim(&self, below: Lsn) -> Result<(), IoError> {
         retention::trim(&self.shared, below)
+    }
+
+    /// Where the log would begin if only its newest segments of at most `bytes` together were kept.
+    pub fn first_lsn_within(&self, bytes: u64) -> Lsn {
+        let segments = self.shared.segments();
+        let mut total = 0_u64;
+        let kept = segments.iter().rev().take_while(|segment| {
+            total = total.saturating_add(segment.size());
+            total <= bytes
+        });
+        let newest = kept.last().or_else(|| segments.back());
+        newest.map_or(Lsn::ZERO, |segment| segment.header.first_lsn)
     }
 
     /// Whose stream it holds.

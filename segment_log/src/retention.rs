@@ -128,10 +128,23 @@ fn discard_spares(shared: &Shared) -> Result<bool, CreateError> {
 
 /// Gives up segments; see [`Log::trim`](crate::Log::trim).
 pub(crate) fn trim(shared: &Shared, below: Lsn) -> Result<(), IoError> {
+    // One at a time: a file that can't be removed goes back to where it was.
+    let _guard = shared.trimming.lock().unwrap_or_else(PoisonError::into_inner);
     let below = below.min(shared.positions().durable.lsn());
     while let Some(segment) = take_first(shared, below) {
         tracing::debug!(segment = %segment.path.display(), %below, "segment trimmed");
-        remove(shared, segment)?;
+        if let Err(error) = remove(shared, &segment) {
+            let mut segments = shared.segments();
+            segments.push_front(segment);
+            shared.publish_sizes(&segments);
+            return Err(error);
+        }
+        let dir = &shared.options.dir;
+        // A directory that may come back with a hole in it is as bad as a lost write.
+        shared.fs.sync_dir(dir).map_err(|error| {
+            shared.fail(IoError::new("fsync", dir, io::Error::from(error.kind())));
+            IoError::new("fsync", dir, error)
+        })?;
     }
     Ok(())
 }
@@ -149,21 +162,19 @@ fn take_first(shared: &Shared, below: Lsn) -> Option<Arc<Segment>> {
     first
 }
 
-fn remove(shared: &Shared, segment: Arc<Segment>) -> Result<(), IoError> {
-    let (fs, path) = (&*shared.fs, segment.path.clone());
-    let ordinary = segment.size() == shared.options.segment_size;
-    // Nobody can get at it any more: when this is the last reference, no frame or cursor reads the file.
-    let unread = Arc::into_inner(segment).is_some();
-    let spare = path.with_extension(FREE.trim_start_matches('.'));
+/// Takes a segment's file out of the log: keeps it for use again, or removes it.
+fn remove(shared: &Shared, segment: &Arc<Segment>) -> Result<(), IoError> {
+    let (fs, path) = (&*shared.fs, &segment.path);
+    // It is off the list, so nobody can get at it any more: the last reference means that no frame or cursor reads it.
+    let reusable = Arc::strong_count(segment) == 1 && segment.size() == shared.options.segment_size;
     let mut spares = shared.spares();
-    if unread && ordinary && spares.0.len() < SPARES_MAX {
-        fs.rename(&path, &spare).map_err(|error| IoError::new("rename", &path, error))?;
+    if reusable && spares.0.len() < SPARES_MAX {
+        let spare = path.with_extension(FREE.trim_start_matches('.'));
+        fs.rename(path, &spare).map_err(|error| IoError::new("rename", path, error))?;
         spares.0.push(spare);
-    } else {
-        fs.unlink(&path).map_err(|error| IoError::new("remove", &path, error))?;
+        return Ok(());
     }
-    drop(spares);
-    fs.sync_dir(&shared.options.dir).map_err(|error| IoError::new("fsync", &shared.options.dir, error))
+    fs.unlink(path).map_err(|error| IoError::new("remove", path, error))
 }
 
 /// A salt no earlier life of the file is likely to have had: 32 bits of the process's random hash keys.

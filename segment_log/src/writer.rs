@@ -94,6 +94,7 @@ impl Writer {
     /// # Errors
     /// After [`AppendError::DiskFull`] nothing is lost: call it again with the same builder. Any other error is final.
     pub fn append(&mut self, builder: &mut FrameBuilder) -> Result<(), AppendError> {
+        self.check_alive()?;
         let part = builder.split_open();
         if !builder.flat.pieces.is_empty() {
             if let Err(error) = self.append_pieces(builder) {
@@ -129,6 +130,7 @@ impl Writer {
     /// Appends a progress mark: the stream has come to `lsn`, and nothing that ends at or before it is still to come. A
     /// position that the log has already reached changes nothing.
     pub fn append_progress(&mut self, lsn: Lsn) -> Result<(), AppendError> {
+        self.check_alive()?;
         if let Some(open) = self.open {
             return Err(AppendError::Interleaved { open, given: lsn });
         }
@@ -158,6 +160,10 @@ impl Writer {
         }
     }
 
+    fn check_alive(&self) -> Result<(), FatalError> {
+        self.shared.failure().map_or(Ok(()), Err)
+    }
+
     /// Checks that the pieces follow what was written; returns the transaction that is open after them.
     fn check_order(&self, flat: &Flat) -> Result<Option<Lsn>, AppendError> {
         let (mut end, mut open) = (self.end_lsn, self.open);
@@ -177,9 +183,6 @@ impl Writer {
 
     /// Writes a frame, and before it the descriptors that its segment lacks.
     fn write(&mut self, contents: &Contents<'_>) -> Result<(), AppendError> {
-        if let Some(fatal) = self.shared.failure() {
-            return Err(fatal.into());
-        }
         let mut encoded = self.encode(contents, false)?;
         if self.offset + self.buffer.len() as u64 > self.segment.size() {
             encoded = self.encode(contents, true)?;
