@@ -148,8 +148,10 @@ impl<'lab> Service<'lab> {
 
     /// The position up to which the log is on disk.
     pub(crate) fn durable(&self) -> anyhow::Result<Option<PgLsn>> {
-        let status = self.status()?;
-        status.map_or(Ok(None), |status| position(&status, "/log/durable_lsn"))
+        match self.status()? {
+            Some(status) if !status["log"].is_null() => position(&status, "/log/durable_lsn"),
+            _ => Ok(None),
+        }
     }
 
     /// `None` until it listens.
@@ -180,14 +182,17 @@ impl<'lab> Service<'lab> {
         pids.into_iter().map(|pid| cpu_of(u32::try_from(pid).context("a negative process id")?)).sum()
     }
 
-    /// Stops it as an administrator does.
+    /// Stops it as an administrator does, and removes its checkpoint.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
-        let Some(program) = self.running.take() else { return Ok(()) };
+        let program = self.running.take().context("walcast was not started")?;
         let status = program.terminate(STOP_TIMEOUT)?;
         if !status.success() {
             bail!("walcast did not stop cleanly ({status}): {}", self.said());
         }
-        Ok(())
+        match self.database {
+            Some(_) => self.command("remove", &[TARGET]),
+            None => Ok(()),
+        }
     }
 }
 
