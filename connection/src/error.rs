@@ -174,6 +174,8 @@ impl ConnectError {
             Self::Refused { source, .. } => refused_hint(&source.sqlstate),
             Self::SessionAttrs { .. } => Some("list the other hosts in the connection string, or wait for a failover"),
             Self::Wire { .. } => Some("check that host and port are those of a PostgreSQL server"),
+            // What the client says without the server: no password, or channel binding that was not to be had.
+            Self::Client { .. } if self.class() == Class::Definite => Some("check the password and channel_binding"),
             Self::Conninfo(_) | Self::Client { .. } => None,
         }
     }

@@ -1,4 +1,28 @@
 //! Connections to PostgreSQL: conninfo as in libpq, TLS, and a raw protocol session.
+//!
+//! ```text
+//! text ─▶ Conninfo ─▶ settings ──▶ connect: hosts, addresses, sslmode ──▶ socket ──┬─▶ Wire (messages in place)
+//!          parsed     + service file                   │                           │     └─▶ ReadHalf, WriteHalf
+//!          once       + PG* variables                  └─ tls, verifier            └─▶ connect_client: tokio-postgres
+//!                     + password file, at each connect
+//! ```
+//!
+//! One reconnect, of a service whose role's password changes while it runs:
+//!
+//! | time | what happens |
+//! | --- | --- |
+//! | 0 s | [`Conninfo::parse`] reads `postgresql://walcast@a,b/app?sslmode=verify-full`; nothing else is looked at |
+//! | 1 s | [`Wire::connect`]: the password comes from `~/.pgpass`; host a answers, its certificate names it, SCRAM is bound to that certificate |
+//! | 60 s | host a goes down: [`WireError::Closed`], which is [`Class::Transient`] |
+//! | 61 s | [`Wire::connect`] with the same [`Conninfo`]: a refuses, so b is tried; the password file is read anew |
+//!
+//! Where it differs from libpq: a wrong password under TLS is not tried again without TLS (`sslmode=prefer`), a
+//! `sslrootcert` or `sslcert` that is given and missing is an error, and what is not supported (GSSAPI, encrypted keys,
+//! `require_auth`, `sslnegotiation=direct`, `load_balance_hosts=random`) is an error instead of being passed over.
+//!
+//! Errors are one line, where and as whom; the cause is their `source`, and no message holds a password.
+//!
+//! Not here: what is asked of a server, when to try again, and pools of sessions.
 
 mod certificate;
 mod client;

@@ -79,3 +79,63 @@ pub(crate) fn cstr(body: &[u8]) -> Option<(&str, &[u8])> {
     let (text, rest) = body.split_at(end);
     Some((std::str::from_utf8(text).ok()?, rest.get(1..)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_whole_or_not_or_impossible() {
+        let bad = |length| Err(BadLength { tag: b'D', length });
+        for (bytes, expected) in [
+            (&b""[..], Ok(None)),
+            (b"D\0\0\0", Ok(None)),
+            (b"D\0\0\0\x04", Ok(Some(5))),
+            (b"D\0\0\0\x04more", Ok(Some(5))),
+            (b"D\0\0\0\x06a", Ok(None)),
+            (b"D\0\0\0\x06ab", Ok(Some(7))),
+            (b"D\0\0\0\x03", bad(3)),
+            (b"D\x40\x01\0\0", Ok(None)),
+            (b"D\x40\x01\0\x01", bad(LENGTH_MAX + 1)),
+            (b"D\xFF\xFF\xFF\xFF", bad(u32::MAX)),
+        ] {
+            assert_eq!(first_message_len(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_data_row_is_walked_and_ends_early_where_it_is_cut() {
+        let body = b"\0\x03\0\0\0\x02ab\xFF\xFF\xFF\xFF\0\0\0\0";
+        let expected = [Some(&b"ab"[..]), None, Some(&b""[..])];
+        assert_eq!(data_row(body).collect::<Vec<_>>(), expected);
+        for end in 0..body.len() {
+            let columns: Vec<_> = data_row(&body[..end]).collect();
+            assert!(columns.len() < 3 && columns == expected[..columns.len()], "{end}");
+        }
+    }
+
+    #[test]
+    fn a_command_tag_ends_with_its_rows() {
+        for (tag, expected) in [
+            (&b"INSERT 0 42\0"[..], 42),
+            (b"UPDATE 7\0", 7),
+            (b"COPY 18446744073709551615\0", u64::MAX),
+            (b"BEGIN\0", 0),
+            (b"CREATE TABLE\0", 0),
+            (b"SELECT 99999999999999999999\0", 0),
+            (b"", 0),
+        ] {
+            assert_eq!(command_tag_rows(tag), expected, "{tag:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = (first_message_len(&bytes), data_row(&bytes).count(), command_tag_rows(&bytes), cstr(&bytes));
+            let _ = crate::ServerError::parse(&bytes).to_string();
+        }
+    }
+}

@@ -90,3 +90,35 @@ impl fmt::Debug for ServerError {
 }
 
 impl std::error::Error for ServerError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] = b"SFEHLER\0VERROR\0C23505\0Mduplicate key\nin \"t_pkey\"\0DKey (a)=(canary) already exists.\0\
+        Hhint\0Wwhere\0sschema\0ttable\0ccolumn\0dtype\0nconstraint\0Ffile\0\0";
+
+    #[test]
+    fn every_field_is_read_and_values_of_rows_are_not_printed() {
+        let error = ServerError::parse(BODY);
+        assert_eq!(error.to_string(), "ERROR 23505: duplicate key in \"t_pkey\"");
+        assert!(!format!("{error:?}").contains("canary"));
+        assert_eq!(error.detail.as_deref(), Some("Key (a)=(canary) already exists."));
+        let rest = [&error.hint, &error.context, &error.schema, &error.table, &error.column, &error.data_type];
+        let rest: Vec<_> = rest.iter().map(|field| field.as_deref().unwrap()).collect();
+        assert_eq!(rest, ["hint", "where", "schema", "table", "column", "type"]);
+        assert_eq!(error.constraint.as_deref(), Some("constraint"));
+    }
+
+    #[test]
+    fn only_passing_conditions_are_transient() {
+        let transient =
+            |sqlstate: &str| ServerError { sqlstate: sqlstate.into(), ..ServerError::default() }.transient();
+        for sqlstate in "08006 08P01 40001 40P01 53100 53300 55P03 55006 57P01 57P02 57P03 25006".split(' ') {
+            assert!(transient(sqlstate), "{sqlstate}");
+        }
+        for sqlstate in ["", "0", "23505", "28P01", "3D000", "42P01", "40002", "57014", "55000", "25P02", "ü8000"] {
+            assert!(!transient(sqlstate), "{sqlstate}");
+        }
+    }
+}

@@ -215,7 +215,7 @@ impl Login<'_> {
         loop {
             let (tag, body) = self.next().await?;
             match tag {
-                b'K' => (self.wire.backend_pid, self.wire.secret_key) = key_data(&body),
+                b'K' => self.wire.backend_pid = process_id(&body),
                 b'Z' => return Ok(()),
                 _ => return Err(self.unexpected(tag)),
             }
@@ -223,7 +223,7 @@ impl Login<'_> {
     }
 }
 
-fn key_data(body: &[u8]) -> (i32, i32) {
-    let mut numbers = body.chunks_exact(4).map(|chunk| chunk.try_into().map_or(0, i32::from_be_bytes));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+/// The process id of BackendKeyData; what follows is the key for cancelling.
+fn process_id(body: &[u8]) -> i32 {
+    body.first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes))
 }

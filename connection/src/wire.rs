@@ -46,7 +46,6 @@ pub struct Wire {
     at: Endpoint,
     parameters: Vec<(String, String)>,
     pub(crate) backend_pid: i32,
-    pub(crate) secret_key: i32,
     notices: NoticeBudget,
 }
 
@@ -72,7 +71,6 @@ impl Wire {
             at,
             parameters: Vec::new(),
             backend_pid: 0,
-            secret_key: 0,
             notices: NoticeBudget::default(),
         }
     }
@@ -348,5 +346,65 @@ impl NoticeBudget {
         }
         self.logged = self.logged.saturating_add(1);
         self.logged <= NOTICES_PER_SECOND
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_numbered_as_by_the_server() {
+        for (text, expected) in [
+            ("15.20 (Debian 15.20-0+deb12u1)", 150_020),
+            ("18beta1", 180_000),
+            ("16devel", 160_000),
+            ("14.0", 140_000),
+            ("9.6.24", 90_624),
+            ("", 0),
+            ("unknown", 0),
+            ("99999999999.99999999999", 0),
+        ] {
+            assert_eq!(version_number(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_notices_is_logged_at_a_bounded_rate() {
+        let mut budget = NoticeBudget::default();
+        let start = Instant::now();
+        let logged = |budget: &mut NoticeBudget, at: Duration| (0..1000).filter(|_| budget.allows(start + at)).count();
+        assert_eq!(logged(&mut budget, Duration::ZERO), 20);
+        assert_eq!(logged(&mut budget, Duration::from_millis(999)), 0);
+        assert_eq!(logged(&mut budget, Duration::from_secs(1)), 20);
+    }
+
+    #[test]
+    fn reported_parameters_are_replaced_and_bounded() {
+        let mut parameters = Vec::new();
+        set_parameter(&mut parameters, b"TimeZone\0UTC\0");
+        set_parameter(&mut parameters, b"TimeZone\0GMT\0");
+        set_parameter(&mut parameters, b"broken\0value");
+        assert_eq!(parameters, [("TimeZone".to_owned(), "GMT".to_owned())]);
+        for number in 0..2 * PARAMETERS_MAX {
+            set_parameter(&mut parameters, format!("p{number}\0v\0").as_bytes());
+        }
+        assert_eq!(parameters.len(), PARAMETERS_MAX);
+    }
+
+    #[test]
+    fn the_buffer_grows_by_what_arrived_and_shrinks_when_empty() {
+        let mut buffer = BytesMut::new();
+        // A message that declares 1 GiB, of which five bytes are here.
+        buffer.extend_from_slice(&[b'D', 0x40, 0, 0, 0]);
+        assert_eq!(first_message_len(&buffer), Ok(None));
+        make_room(&mut buffer);
+        assert!((READ_BYTES_MIN..=2 * BUFFER_BYTES).contains(&buffer.capacity()));
+        buffer.resize(2 * BUFFER_KEPT_BYTES, 0);
+        make_room(&mut buffer);
+        assert!(buffer.capacity() <= 5 * BUFFER_KEPT_BYTES);
+        buffer.clear();
+        make_room(&mut buffer);
+        assert!((BUFFER_BYTES..=2 * BUFFER_BYTES).contains(&buffer.capacity()));
     }
 }

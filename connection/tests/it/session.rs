@@ -1,5 +1,8 @@
 //! Opening sessions without TLS.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use cluster::Cluster;
 use connection::{Class, ConnectError, Conninfo, PINNED_SETTINGS, Wire, WireError, connect_client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -118,12 +121,12 @@ async fn the_connection_strings_application_name_and_options_count() {
         let mut wire = Wire::connect(info, &given).await.unwrap();
         assert_eq!(one(&mut wire, "SHOW application_name").await, expected);
         assert_eq!(one(&mut wire, "SHOW work_mem").await, "3MB");
-        let client = connect_client(info, "walcast", &[("search_path", "a\\ b, c")]).await.unwrap();
+        let client = connect_client(info, "walcast", &[("search_path", "\"a\\ b\", c")]).await.unwrap();
         let row = client.query_one("SELECT current_setting('application_name'), current_setting('work_mem')", &[]);
         let row = row.await.unwrap();
         assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), (expected, "3MB"));
         let path: String = client.query_one("SHOW search_path", &[]).await.unwrap().get(0);
-        assert_eq!(path, "a\\ b, c");
+        assert_eq!(path, "\"a\\ b\", c");
     }
 }
 
@@ -249,4 +252,30 @@ async fn the_reason_for_which_a_server_ends_a_session_is_told() {
     let error = victim.simple_query("SELECT 1").await.unwrap_err();
     assert_eq!(error.class(), Class::Transient);
     assert!(matches!(error, WireError::Closed { .. } | WireError::Io { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_service_and_a_password_file_open_a_session() {
+    let cluster = Cluster::builder().password("it's:\\").start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (services, passwords) = (directory.path().join("services"), directory.path().join("passwords"));
+    let service = format!("[db]\nhost=127.0.0.1\nport={}\nuser=postgres\ndbname=postgres\n", cluster.port());
+    fs::write(&services, service).unwrap();
+    let set_password = |password: &str| {
+        fs::write(&passwords, format!("127.0.0.1:{}:*:postgres:{password}\n", cluster.port())).unwrap();
+        fs::set_permissions(&passwords, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let text = format!("service=db servicefile='{}' passfile='{}'", services.display(), passwords.display());
+    let info = Conninfo::parse(&text).unwrap();
+    set_password("stale");
+    let error = Wire::connect(&info, &[]).await.unwrap_err();
+    assert_eq!(error.server().unwrap().sqlstate, "28P01");
+    // The same connection string finds the new one.
+    set_password("it's\\:\\\\");
+    assert_eq!(one(&mut wire(&info).await, "SELECT 1").await, "1");
+    fs::set_permissions(&passwords, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = Wire::connect(&info, &[]).await.unwrap_err();
+    assert!(chain(&error).contains("asks for a password, and none was given"), "{}", chain(&error));
+    let error = connect_client(&info, "walcast", &[]).await.map(drop).unwrap_err();
+    assert!(chain(&error).contains("password missing") && error.hint().is_some(), "{}", chain(&error));
 }
