@@ -48,7 +48,7 @@ pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> Result<Listing, OpenError> {
             listing.segments.push(Named { path, seq, first_lsn });
         }
     }
-    listing.segments.sort_by(|a, b| (a.seq, a.first_lsn).cmp(&(b.seq, b.first_lsn)));
+    listing.segments.sort_by_key(|segment| (segment.seq, segment.first_lsn));
     Ok(listing)
 }
 

@@ -160,7 +160,9 @@ impl OpenError {
             OpenError::Locked { .. } => "only one service can run on a log directory; stop the other one first",
             OpenError::Unsafe { .. } => "give the directory to the user who runs walcast, with mode 0700",
             OpenError::Foreign { .. } => "name another log directory for another source, slot or publication",
-            OpenError::Version { .. } => "run the version of walcast that wrote this log until every target has caught up",
+            OpenError::Version { .. } => {
+                "run the version of walcast that wrote this log until every target has caught up"
+            }
             OpenError::Damage(_) | OpenError::Missing { .. } | OpenError::Duplicate { .. } => {
                 "see \"walcast log check\"; restore the log from a copy, or start a new one and resync the targets"
             }

@@ -225,7 +225,10 @@ impl RawHeader {
 
     /// Whether it could be a frame's header at all: a cheap test before its checksum is computed.
     pub(crate) fn is_plausible(&self) -> bool {
-        FrameKind::from_byte(self.kind).is_some() && self.version == PAYLOAD_VERSION && self.flags == 0 && self.reserved == 0
+        FrameKind::from_byte(self.kind).is_some()
+            && self.version == PAYLOAD_VERSION
+            && self.flags == 0
+            && self.reserved == 0
     }
 
     pub(crate) fn kind(&self) -> Option<FrameKind> {

@@ -209,4 +209,3 @@ impl File for RealFile {
         memmap2::MmapOptions::new().map_raw_read_only(&self.file).map(Some)
     }
 }
-

@@ -74,7 +74,8 @@ impl Header {
         let open = self.open.unwrap_or_default().as_u64();
         let created = self.created_unix_micros as u64;
         let first_lsn = self.first_lsn.as_u64();
-        let wide = [self.identity.system_id, self.seq, first_lsn, open, self.first_frame_no, self.synced, created, self.size];
+        let wide =
+            [self.identity.system_id, self.seq, first_lsn, open, self.first_frame_no, self.synced, created, self.size];
         wide.iter().for_each(|number| fields.extend_from_slice(&number.to_le_bytes()));
         fields.extend_from_slice(&self.prev_crc.to_le_bytes());
         for name in names {
@@ -89,8 +90,7 @@ impl Header {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
-        let bytes: &[u8; HEADER_BYTES] =
-            bytes.first_chunk().ok_or(HeaderError::Short { bytes: bytes.len() })?;
+        let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(HeaderError::Short { bytes: bytes.len() })?;
         if bytes.iter().all(|byte| *byte == 0) {
             return Err(HeaderError::Zero);
         }

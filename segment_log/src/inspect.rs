@@ -144,12 +144,7 @@ impl Inspector {
     }
 
     /// Checks one segment; no summary when it was recycled meanwhile, no state when nothing can follow.
-    #[allow(clippy::type_complexity)]
-    fn check_segment(
-        &self,
-        index: usize,
-        mut progress: Progress,
-    ) -> Result<(Option<SegmentSummary>, Result<Option<Progress>, Damage>), OpenError> {
+    fn check_segment(&self, index: usize, mut progress: Progress) -> Result<Checked, OpenError> {
         let Some(file) = self.files.get(index) else { return Ok((None, Ok(None))) };
         if let Err(damage) = progress.enter(index, file) {
             return Ok((None, Err(damage)));
@@ -190,6 +185,9 @@ impl Inspector {
         .fuse()
     }
 }
+
+/// What the check of one segment came to: its summary, and the state behind it or the damage in it.
+type Checked = (Option<SegmentSummary>, Result<Option<Progress>, Damage>);
 
 /// Frames across segments.
 struct Frames<'a> {

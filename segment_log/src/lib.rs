@@ -17,6 +17,8 @@ mod log;
 mod model_tests;
 mod reader;
 mod recovery;
+#[cfg(test)]
+mod recovery_tests;
 mod retention;
 mod scan;
 mod segment;

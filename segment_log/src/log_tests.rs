@@ -107,3 +107,187 @@ fn a_transaction_larger_than_segments_is_seen_only_when_it_is_whole() {
     assert_eq!(log.positions().segments, 1);
     assert_eq!(log.positions().first_lsn, Lsn::from_u64(0x3000));
 }
+
+#[test]
+fn a_directory_that_others_can_use_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new().unwrap();
+    let options = options(&dir, 1 << 16);
+    let path = options.dir.clone();
+    drop(open(options.clone()).unwrap());
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    for entry in std::fs::read_dir(&path).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
+    for open_mode in [0o750, 0o701] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(open_mode)).unwrap();
+        let error = open(options.clone()).err().unwrap();
+        assert!(error.to_string().ends_with(&format!("has mode {open_mode:04o}, expected 0700")), "{error}");
+        assert_eq!(error.class(), crate::error::Class::Definite);
+    }
+    std::fs::remove_dir_all(&path).unwrap();
+    std::os::unix::fs::symlink("/", &path).unwrap();
+    assert!(open(options.clone()).err().unwrap().to_string().ends_with("is not a directory"));
+    std::fs::remove_file(&path).unwrap();
+    drop(open(options).unwrap());
+}
+
+#[test]
+fn a_segment_that_is_a_symbolic_link_is_not_followed() {
+    let dir = TempDir::new().unwrap();
+    let options = options(&dir, 1 << 16);
+    drop(open(options.clone()).unwrap());
+    let segment = options.dir.join("0000000000000001-0000000000001000.seg");
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::rename(&segment, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &segment).unwrap();
+    assert!(matches!(open(options), Err(OpenError::Io(_))));
+}
+
+#[test]
+fn damage_is_noticed_through_the_map_and_names_file_and_offset() {
+    use std::os::unix::fs::FileExt;
+    let dir = TempDir::new().unwrap();
+    let options = options(&dir, 1 << 16);
+    let (mut writer, log) = open(options.clone()).unwrap();
+    let mut builder = FrameBuilder::new();
+    add(&mut builder, 0x2000, &[b"Ia"]);
+    writer.append(&mut builder).unwrap();
+    let path = options.dir.join("0000000000000001-0000000000001000.seg");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"x", 4096 + 70).unwrap();
+    let mut cursor = log.cursor(options.start).unwrap();
+    let Err(ReadError::Damage(damage)) = cursor.next_frame() else { panic!("damage was read") };
+    assert_eq!((damage.path, damage.offset), (path, 4096));
+}
+
+/// Writes with the syncer's thread while readers tail, an inspector looks, and the oldest segments are recycled.
+#[test]
+fn readers_and_inspectors_keep_up_with_a_writer_that_recycles() {
+    const LAST: u64 = 0x1000 + 16 * 4000;
+    let dir = TempDir::new().unwrap();
+    let options = options(&dir, 1 << 16);
+    let (mut writer, log) = open(options.clone()).unwrap();
+    let reader = {
+        let log = log.clone();
+        std::thread::spawn(move || tail_and_trim(&log, LAST))
+    };
+    let inspector = {
+        let dir = options.dir.clone();
+        std::thread::spawn(move || {
+            let mut looked = 0;
+            while looked < 20 {
+                let report = crate::inspect::inspect(&dir).unwrap().check().unwrap();
+                assert!(report.problems.is_empty(), "{:?}", report.problems);
+                looked += 1;
+            }
+        })
+    };
+    let mut builder = FrameBuilder::new();
+    for end in (0x1010..=LAST).step_by(16) {
+        add(&mut builder, end, &[&[b'I'; 300], &end.to_le_bytes()]);
+        writer.append(&mut builder).unwrap();
+    }
+    reader.join().unwrap();
+    inspector.join().unwrap();
+    assert_eq!(writer.close().unwrap().lsn().as_u64(), LAST);
+}
+
+fn tail_and_trim(log: &Log, last: u64) {
+    let mut watch = log.watch();
+    let mut cursor = log.cursor(log.positions().first_lsn).unwrap();
+    let mut expected = 0x1010;
+    while expected <= last {
+        watch.mark_unchanged();
+        for (end, ..) in pieces(&mut cursor) {
+            assert_eq!(end, expected);
+            expected += 16;
+        }
+        log.trim(Lsn::from_u64(expected - 16)).unwrap();
+        if expected <= last && log.positions().appended_lsn.as_u64() < expected {
+            wait(&mut watch);
+        }
+    }
+    assert!(log.positions().first_lsn.as_u64() > 0x1000);
+}
+
+fn wait(watch: &mut watch::Receiver<Positions>) {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(watch.changed()).unwrap();
+}
+
+#[test]
+fn trimming_leaves_what_is_to_be_retained() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { retain_min: 3 << 13, ..options(&dir, 1 << 13) };
+    let (mut writer, log) = open(options).unwrap();
+    let mut builder = FrameBuilder::new();
+    for end in (0x2000..0x2200).step_by(16) {
+        add(&mut builder, end, &[&[b'I'; 1500]]);
+        writer.append(&mut builder).unwrap();
+    }
+    let before = log.positions();
+    assert!(before.segments > 8);
+    let mut watch = log.watch();
+    while watch.borrow_and_update().durable.lsn() < writer.end_lsn() {
+        wait(&mut watch);
+    }
+    log.trim(Lsn::from_u64(0x1FFF)).unwrap();
+    assert_eq!(log.positions().segments, before.segments);
+    log.trim(Lsn::MAX).unwrap();
+    let after = log.positions();
+    assert_eq!((after.segments, after.bytes), (3, 3 << 13));
+    assert!(
+        matches!(log.cursor(Lsn::from_u64(0x2000)), Err(ReadError::Desync { first_lsn, .. }) if first_lsn == after.first_lsn)
+    );
+}
+
+#[test]
+fn an_inspector_sees_what_the_log_holds_while_it_is_open() {
+    let dir = TempDir::new().unwrap();
+    let options = options(&dir, 1 << 13);
+    let (mut writer, log) = open(options.clone()).unwrap();
+    let mut builder = FrameBuilder::new();
+    for end in (0x2000..0x2080).step_by(16) {
+        add(&mut builder, end, &[&[b'I'; 1500]]);
+        writer.append(&mut builder).unwrap();
+    }
+    let inspector = crate::inspect::inspect(&options.dir).unwrap();
+    assert_eq!(inspector.identity(), Some(log.identity()));
+    let overview = inspector.overview().unwrap().unwrap();
+    assert_eq!((overview.first_lsn, overview.end_lsn), (options.start, Lsn::from_u64(0x2070)));
+    let frames: Vec<_> = inspector.frames(Lsn::from_u64(0x2030), Lsn::from_u64(0x2050)).collect();
+    let ends: Vec<u64> =
+        frames.iter().flat_map(|frame| frame.as_ref().unwrap().pieces()).map(|p| p.info().end_lsn.as_u64()).collect();
+    assert!(ends.contains(&0x2040) && ends.contains(&0x2050) && !ends.contains(&0x2060), "{ends:x?}");
+    let report = inspector.check().unwrap();
+    assert!(report.problems.is_empty());
+    assert_eq!(report.segments.iter().map(|segment| segment.transactions).sum::<u64>(), 8);
+    assert_eq!(report.segments.len() as u64, log.positions().segments);
+    assert_eq!(report.segments.iter().filter(|segment| !segment.sealed).count(), 1);
+    assert_eq!(report.segments.last().unwrap().last_lsn, Lsn::from_u64(0x2070));
+}
+
+#[test]
+fn a_change_of_a_relation_that_nobody_described_is_an_error() {
+    let dir = TempDir::new().unwrap();
+    let (mut writer, _log) = open(options(&dir, 1 << 16)).unwrap();
+    let mut builder = FrameBuilder::new();
+    builder.begin(&info(0x2000));
+    builder.push_truncate(&[RelationId(5)], b"T");
+    builder.commit();
+    let error = writer.append(&mut builder).unwrap_err();
+    assert!(matches!(error, crate::error::AppendError::Undescribed { relation: RelationId(5) }));
+}
+
+#[test]
+fn transactions_out_of_order_are_an_error() {
+    let dir = TempDir::new().unwrap();
+    let (mut writer, _log) = open(options(&dir, 1 << 16)).unwrap();
+    for ends in [[0x1000, 0x2000], [0x3000, 0x2000]] {
+        let mut builder = FrameBuilder::new();
+        ends.into_iter().for_each(|end| add(&mut builder, end, &[]));
+        assert!(matches!(writer.append(&mut builder), Err(crate::error::AppendError::Order { .. })));
+    }
+    assert_eq!(writer.end_lsn(), Lsn::from_u64(0x1000));
+}

@@ -32,7 +32,7 @@ pub(crate) fn options() -> Options {
 }
 
 /// The rows of a transaction as length and checksum; `None` is a progress mark.
-type Entry = Option<Vec<(usize, u32)>>;
+pub(crate) type Entry = Option<Vec<(usize, u32)>>;
 
 fn digest(row: &[u8]) -> (usize, u32) {
     (row.len(), crc32c::crc32c(row))
@@ -49,6 +49,7 @@ pub(crate) struct Bench {
     /// Version of each relation that this connection has described.
     versions: BTreeMap<u32, u8>,
     pub(crate) builder: FrameBuilder,
+    small_rows: bool,
 }
 
 /// A reader that keeps what a target would.
@@ -112,7 +113,7 @@ impl Bench {
         let tailing = Tailing::new(&log, positions.first_lsn);
         let last = positions.appended_lsn.as_u64();
         let (model, versions, builder) = (BTreeMap::new(), BTreeMap::new(), FrameBuilder::new());
-        Ok(Bench { fs: fs.clone(), writer, log, tailing, model, last, versions, builder })
+        Ok(Bench { fs: fs.clone(), writer, log, tailing, model, last, versions, builder, small_rows: false })
     }
 
     /// Gathers a transaction of `rows` changes and appends it.
@@ -135,6 +136,30 @@ impl Bench {
         Ok(())
     }
 
+    /// As `transaction`, with rows that fit a small segment many times.
+    pub(crate) fn small_transaction(&mut self, rows: u64, rng: &mut Rng) -> Result<(), AppendError> {
+        self.small_rows = true;
+        self.transaction(rows, rng)
+    }
+
+    /// Appends whole frames of a transaction whose end never comes.
+    pub(crate) fn unfinished_transaction(&mut self, rows: u64, rng: &mut Rng) -> Result<(), AppendError> {
+        self.small_rows = true;
+        self.builder.begin(&info(self.last + 100));
+        for _ in 0..rows {
+            let row = self.row(rng);
+            self.builder.push(Record { relation: Some(RelationId(u32::from(row[1]))), payload: &row });
+            if self.builder.is_full() {
+                self.append()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read_tailing(&mut self) -> Result<Vec<(u64, Entry)>, crate::error::ReadError> {
+        self.tailing.read()
+    }
+
     fn row(&mut self, rng: &mut Rng) -> Vec<u8> {
         let relation = 1 + rng.below(4) as u8;
         if !self.versions.contains_key(&u32::from(relation)) || rng.one_in(10) {
@@ -143,7 +168,7 @@ impl Bench {
             self.builder.describe(RelationId(u32::from(relation)), &[b'R', relation, *version]);
         }
         let mut row = vec![b'I', relation, self.versions[&u32::from(relation)]];
-        let len = if rng.one_in(40) { rng.below(20_000) } else { rng.below(200) };
+        let len = if !self.small_rows && rng.one_in(40) { rng.below(10_000) } else { rng.below(200) };
         row.extend((0..len).map(|_| rng.next() as u8));
         row
     }

@@ -89,9 +89,8 @@ fn finish(
     file: Arc<dyn File>,
 ) -> Result<Arc<Segment>, CreateError> {
     let (bytes, target) = (header.size, dir.join(header.file_name()));
-    let named = write_header(&header, path, &*file).and_then(|()| {
-        fs.rename(path, &target).map_err(|error| IoError::new("rename", path, error))
-    });
+    let named = write_header(&header, path, &*file)
+        .and_then(|()| fs.rename(path, &target).map_err(|error| IoError::new("rename", path, error)));
     named.map_err(|error| give_up(fs, path, bytes, error))?;
     fs.sync_dir(dir).map_err(|error| CreateError::Fatal(IoError::new("fsync", dir, error)))?;
     Ok(Arc::new(Segment::new(header, &target, file).map_err(CreateError::Fatal)?))
@@ -112,7 +111,9 @@ fn give_up(fs: &dyn Fs, path: &Path, bytes: u64, error: IoError) -> CreateError 
         return CreateError::Fatal(error);
     }
     match fs.unlink(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => CreateError::Fatal(IoError::new("remove", path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            CreateError::Fatal(IoError::new("remove", path, error))
+        }
         _ => CreateError::DiskFull { bytes },
     }
 }

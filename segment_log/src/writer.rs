@@ -11,7 +11,9 @@ use rkyv::util::AlignedVec;
 
 use crate::builder::FrameBuilder;
 use crate::error::{AppendError, FatalError, IoError};
-use crate::frame::{FRAME_HEADER_BYTES, Flat, FrameKind, NewFrame, PieceMeta, RecordMeta, encode_payload, padded, seal_frame};
+use crate::frame::{
+    FRAME_HEADER_BYTES, Flat, FrameKind, NewFrame, PieceMeta, RecordMeta, encode_payload, padded, seal_frame,
+};
 use crate::fs::write_all_at;
 use crate::header::{HEADER_BYTES, Header};
 use crate::log::{BLOCK_BYTES, Shared};
