@@ -1,1 +1,90 @@
 //! From the segment log to one target, transaction by transaction.
+//!
+//! ```text
+//!  log ──frames──▶ batch: whole transactions ──tier──▶ encoder ──▶ session ──▶ target
+//!                                                        ▲                       │ COMMIT moves the checkpoint too
+//!              relations: source beside target ──────────┘         checkpoint ◀──┘
+//! ```
+//!
+//! # A timeline
+//!
+//! The target's checkpoint is 0/1500. The log holds transactions that end at 0/1500, 0/1600 and 0/1700. After connecting,
+//! the task reads 0/1500 from the target, and the cursor passes over the first transaction. Both others are sent in one
+//! target transaction: `BEGIN`, their changes, "checkpoint is 0/1700", `COMMIT`. The session breaks before the reply.
+//! After reconnecting the task reads the checkpoint: 0/1700 means that the COMMIT was done, 0/1500 that it was not, and
+//! nothing else can be read. A second walcast that applied meanwhile would have been refused the checkpoint.
+//!
+//! # Tiers
+//!
+//! [`Tier::Ordered`] pipelines. A batch that fails there is tried again by [`Tier::Single`], which names the change at
+//! fault; where that succeeds (the target's table had been altered, say) the task climbs back. A set-based tier will
+//! consume the same batches.
+//!
+//! # Not here
+//!
+//! Nothing is read from the source; logical messages are ignored (those of walcast itself come with DDL); conflicts
+//! have no policy: a row that is missing, or twice there, stops the target.
+
+mod backoff;
+mod batch;
+mod catalog;
+mod checkpoint;
+mod encoder;
+mod error;
+mod failpoint;
+mod follow;
+mod mapping;
+mod name;
+mod observer;
+mod ordered;
+mod pipeline;
+mod relations;
+mod run;
+mod session;
+mod sql;
+mod status;
+mod target;
+
+pub use error::{Class, Error, Place};
+pub use failpoint::VARIABLE as FAILPOINTS_VARIABLE;
+pub use observer::{BatchReport, Counts, Observer, Unobserved};
+pub use run::run;
+pub use status::{Command, Desired, Identity, State, Status, StoppedBy, TargetOptions, Tier};
+
+use connection::Conninfo;
+use decoder::Lsn;
+
+use crate::session::Session;
+
+/// Makes walcast's schema on a target that equals the source at `lsn`, and its checkpoint there.
+///
+/// # Errors
+/// A checkpoint exists at another position; the role may not create what is needed.
+pub async fn declare(conninfo: &Conninfo, identity: &Identity, lsn: Lsn) -> Result<(), Error> {
+    let mut session = Session::connect(conninfo, "bootstrap").await?;
+    checkpoint::declare(&mut session, identity, lsn).await?;
+    session.close().await;
+    Ok(())
+}
+
+/// The target's checkpoint, read without disturbing whoever applies; `None` when there is none.
+///
+/// # Errors
+/// The target can't be reached or read.
+pub async fn checkpoint(conninfo: &Conninfo, identity: &Identity) -> Result<Option<Lsn>, Error> {
+    let mut session = Session::connect_reading(conninfo, "status").await?;
+    let lsn = checkpoint::current(&mut session, identity).await?;
+    session.close().await;
+    Ok(lsn)
+}
+
+/// Removes the target's checkpoint, if there is one. The record of skipped transactions stays.
+///
+/// # Errors
+/// A session applies to the target ([`Error::Fenced`]); the target can't be reached.
+pub async fn forget(conninfo: &Conninfo, identity: &Identity) -> Result<(), Error> {
+    let mut session = Session::connect(conninfo, "remove").await?;
+    checkpoint::forget(&mut session, identity).await?;
+    session.close().await;
+    Ok(())
+}

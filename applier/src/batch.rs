@@ -1,0 +1,165 @@
+//! Reading the log: which consecutive transactions make the next batch.
+//!
+//! A batch is whole transactions, up to a number of rows or to the log's head. It holds frames, not changes: those are
+//! decoded from the mapped bytes when they are applied, and can be walked again. A transaction larger than a batch is
+//! not collected: the batch is handed out *open*, and goes on from the feed while it is being applied.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use decoder::{Lsn, PgTimestamp};
+use segment_log::{Cursor, Frame, FrameKind, Log, Piece, Positions, TransactionInfo};
+use tokio::sync::watch;
+
+use crate::error::Error;
+
+/// Some pieces of one frame, or the frame's descriptions of relations.
+pub(crate) struct Part {
+    frame: Arc<Frame>,
+    pieces: Range<usize>,
+}
+
+impl Part {
+    /// The frame, for its descriptors.
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// The pieces, in commit order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
+        self.frame.pieces().skip(self.pieces.start).take(self.pieces.len())
+    }
+}
+
+/// Where a batch ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// With the transaction that reaches this many changes.
+    pub(crate) changes_max: u32,
+    /// The transaction with this `end_lsn` gets a batch to itself.
+    pub(crate) alone: Option<Lsn>,
+}
+
+/// Whole transactions; the last one may still be going on.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// What to walk, in order.
+    pub(crate) parts: Vec<Part>,
+    /// The transactions that begin in it.
+    pub(crate) transactions: Vec<TransactionInfo>,
+    /// Changes and relation descriptions gathered so far.
+    pub(crate) changes: usize,
+    /// The last transaction's remaining pieces must be asked for with [`Feed::extend`].
+    pub(crate) open: bool,
+    /// Nothing was left in the log.
+    pub(crate) at_head: bool,
+    /// A progress mark after the last transaction.
+    pub(crate) progress: Option<Lsn>,
+}
+
+impl Batch {
+    /// Where the target stands once the batch is applied.
+    pub(crate) fn end(&self) -> Option<Lsn> {
+        self.progress.or(self.transactions.last().map(|info| info.end_lsn))
+    }
+
+    /// When its first transaction was committed on the source.
+    pub(crate) fn oldest(&self) -> Option<PgTimestamp> {
+        self.transactions.first().map(|info| info.commit_time)
+    }
+}
+
+/// One target's place in the log.
+pub(crate) struct Feed {
+    cursor: Cursor,
+    /// Transactions up to here are passed over; their descriptions of relations are not.
+    after: Lsn,
+    /// A frame whose pieces from there on belong to the next batch.
+    rest: Option<(Arc<Frame>, usize)>,
+    positions: watch::Receiver<Positions>,
+}
+
+impl Feed {
+    /// Begins with the first transaction that ends after `after`.
+    pub(crate) fn new(log: &Log, after: Lsn) -> Result<Feed, Error> {
+        let positions = log.watch();
+        Ok(Feed { cursor: log.cursor(after)?, after, rest: None, positions })
+    }
+
+    /// Whether a transaction is already applied.
+    pub(crate) fn is_before(&self, info: &TransactionInfo) -> bool {
+        info.end_lsn <= self.after
+    }
+
+    /// What is in the log now, up to the limits; perhaps nothing.
+    pub(crate) fn gather(&mut self, limits: Limits) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
+        self.extend(&mut batch, limits)?;
+        Ok(batch)
+    }
+
+    /// Adds what has come into the log.
+    pub(crate) fn extend(&mut self, batch: &mut Batch, limits: Limits) -> Result<(), Error> {
+        self.positions.borrow_and_update(); // what is appended from here on wakes Feed::wait
+        loop {
+            let Some((frame, start)) = self.next_frame()? else {
+                batch.at_head = true;
+                return Ok(());
+            };
+            match frame.kind() {
+                FrameKind::Descriptors => batch.parts.push(Part { frame, pieces: 0..0 }),
+                FrameKind::Progress => batch.progress = frame.progress().filter(|lsn| *lsn > self.after),
+                FrameKind::Transactions => {
+                    let (end, full) = self.take_pieces(&frame, start, batch, limits);
+                    if full {
+                        self.rest = Some((frame.clone(), end));
+                    }
+                    batch.parts.push(Part { frame, pieces: start..end });
+                    if full {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns once the log may hold more than the last call of [`Feed::extend`] saw.
+    pub(crate) async fn wait(&mut self) {
+        if self.positions.changed().await.is_err() {
+            std::future::pending::<()>().await; // the log is closed: nothing more will come
+        }
+    }
+
+    fn next_frame(&mut self) -> Result<Option<(Arc<Frame>, usize)>, Error> {
+        if let Some(rest) = self.rest.take() {
+            return Ok(Some(rest));
+        }
+        Ok(self.cursor.next_frame()?.map(|frame| (Arc::new(frame), 0)))
+    }
+
+    /// How far the frame's pieces belong to the batch, and whether it is full.
+    fn take_pieces(&self, frame: &Frame, start: usize, batch: &mut Batch, limits: Limits) -> (usize, bool) {
+        let mut at = start;
+        for piece in frame.pieces().skip(start) {
+            let info = piece.info();
+            let alone = limits.alone == Some(info.end_lsn);
+            if alone && piece.is_first() && !batch.transactions.is_empty() {
+                return (at, true);
+            }
+            at += 1;
+            if self.is_before(&info) {
+                continue;
+            }
+            batch.progress = None;
+            if piece.is_first() {
+                batch.transactions.push(info);
+            }
+            batch.changes += piece.len();
+            batch.open = !piece.is_last();
+            if batch.changes >= limits.changes_max as usize || alone && piece.is_last() {
+                return (at, true);
+            }
+        }
+        (at, false)
+    }
+}

@@ -1,0 +1,173 @@
+//! What the applier must know of a target's table, and the two queries that ask for it.
+//!
+//! Loaded when the first change of a relation arrives, inside the open target transaction, and kept until the source
+//! announces the relation anew or a statement fails: someone may have altered the table behind our back, and then the
+//! batch is tried again with fresh knowledge before anything is called an error.
+
+use decoder::TypeOid;
+
+use crate::error::Error;
+use crate::name::TableName;
+
+/// A column of a target's table, by its place in [`Table::columns`]. Not a [`SourceColumn`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TargetColumn(pub(crate) u16);
+
+/// A column of a source's relation, by its place in the Relation message and in tuples. Not a [`TargetColumn`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SourceColumn(pub(crate) u16);
+
+/// A table on the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Table {
+    /// Its name.
+    pub(crate) name: TableName,
+    /// It has partitions, which ONLY would leave out.
+    pub(crate) partitioned: bool,
+    /// It (or a partition) has row triggers that fire before UPDATE or DELETE in a replica session. They may turn a
+    /// change into none, so the rows *found* are counted instead of the rows changed.
+    pub(crate) filtered: bool,
+    /// Its columns; generated ones included.
+    pub(crate) columns: Vec<Column>,
+}
+
+/// A column on the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Column {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its type (the domain, not its base type).
+    pub(crate) type_oid: TypeOid,
+    /// Its type without a modifier, as SQL.
+    pub(crate) bare_type: String,
+    /// Its type with its modifier, as SQL.
+    pub(crate) full_type: String,
+    /// Its type has a modifier, which a parameter does not.
+    pub(crate) modified: bool,
+    /// GENERATED ALWAYS AS (expression): computed here, never written.
+    pub(crate) generated: bool,
+    /// GENERATED ALWAYS AS IDENTITY.
+    pub(crate) identity_always: bool,
+    /// `=`, or an operator of an extension with its schema: the session's search_path is empty.
+    pub(crate) equals: String,
+    /// Two values that are `=` also have the same text form.
+    pub(crate) strict: bool,
+    /// A key column of a btree or hash index that is neither partial nor on an expression.
+    pub(crate) indexed: bool,
+}
+
+impl Table {
+    /// The column of that name.
+    pub(crate) fn column_named(&self, name: &str) -> Option<TargetColumn> {
+        let at = self.columns.iter().position(|column| column.name == name)?;
+        u16::try_from(at).ok().map(TargetColumn)
+    }
+
+    /// `"schema"."table"`, with ONLY unless it is partitioned.
+    pub(crate) fn reference(&self) -> String {
+        if self.partitioned { self.name.quoted() } else { format!("ONLY {}", self.name.quoted()) }
+    }
+}
+
+/// Parameters: schema, table. Columns: oid, kind, row security applies, replica row triggers.
+pub(crate) const TABLE_QUERY: &str = "\
+SELECT c.oid, c.relkind, pg_catalog.row_security_active(c.oid), EXISTS (
+    SELECT FROM pg_catalog.pg_trigger t
+     WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
+       AND NOT t.tgisinternal AND t.tgenabled IN ('R', 'A') AND t.tgtype & 3 = 3 AND t.tgtype & 24 <> 0)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = $1 AND c.relname = $2";
+
+/// Parameter: the table's OID. Columns: the fields of [`Column`] in their order.
+///
+/// The strict types are those whose `=` holds exactly when the output is the same (numeric, float, interval, bpchar,
+/// jsonb, timetz and all containers are not among them), text-like ones only with a deterministic collation.
+pub(crate) const COLUMNS_QUERY: &str = "\
+WITH RECURSIVE base (attnum, type) AS (
+    SELECT attnum, atttypid FROM pg_catalog.pg_attribute WHERE attrelid = $1::pg_catalog.oid AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT b.attnum, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
+)
+SELECT a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, -1), pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod >= 0,
+       a.attgenerated <> '', a.attidentity = 'a',
+       coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+           FROM pg_catalog.pg_opclass c
+           JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+           JOIN pg_catalog.pg_amop s ON s.amopfamily = c.opcfamily AND s.amopstrategy = 3
+                AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
+           JOIN pg_catalog.pg_operator o ON o.oid = s.amopopr
+           JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace AND n.nspname <> 'pg_catalog'
+          WHERE c.opcdefault AND c.opcintype = t.oid LIMIT 1), '='),
+       (t.typtype = 'e' OR t.oid IN (16, 17, 18, 19, 20, 21, 23, 25, 26, 28, 650, 774, 790, 829, 869, 1043, 1082, 1083,
+            1114, 1184, 1560, 1562, 2950, 3220, 5069))
+         AND coalesce((SELECT l.collisdeterministic FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation), true),
+       EXISTS (SELECT FROM pg_catalog.pg_index i
+           JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+           JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname IN ('btree', 'hash')
+          WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+            AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))
+  FROM pg_catalog.pg_attribute a
+  JOIN base b ON b.attnum = a.attnum
+  JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
+ WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attnum";
+
+/// A row of a query's result in text form.
+pub(crate) type Row = Vec<Option<String>>;
+
+/// What [`TABLE_QUERY`] said.
+#[derive(Debug)]
+pub(crate) struct TableRow {
+    /// For [`COLUMNS_QUERY`].
+    pub(crate) oid: String,
+    partitioned: bool,
+    filtered: bool,
+}
+
+impl TableRow {
+    /// Reads the answer to [`TABLE_QUERY`].
+    pub(crate) fn read(name: &TableName, rows: &[Row]) -> Result<TableRow, Error> {
+        let row = rows.first().ok_or_else(|| Error::MissingTable { table: name.to_string() })?;
+        let partitioned = match text(row, 1)? {
+            "r" => false,
+            "p" => true,
+            _ => return Err(Error::NotATable { table: name.to_string() }),
+        };
+        if flag(row, 2)? {
+            return Err(Error::RowSecurity { table: name.to_string() });
+        }
+        Ok(TableRow { oid: text(row, 0)?.to_owned(), partitioned, filtered: flag(row, 3)? })
+    }
+
+    /// Completes it by the answer to [`COLUMNS_QUERY`].
+    pub(crate) fn with_columns(self, name: &TableName, rows: &[Row]) -> Result<Table, Error> {
+        let columns = rows.iter().map(read_column).collect::<Result<Vec<_>, _>>()?;
+        Ok(Table { name: name.clone(), partitioned: self.partitioned, filtered: self.filtered, columns })
+    }
+}
+
+fn read_column(row: &Row) -> Result<Column, Error> {
+    let oid = text(row, 1)?.parse().map_err(|_| Error::Answer("a type's OID is not a number"))?;
+    Ok(Column {
+        name: text(row, 0)?.to_owned(),
+        type_oid: TypeOid(oid),
+        bare_type: text(row, 2)?.to_owned(),
+        full_type: text(row, 3)?.to_owned(),
+        modified: flag(row, 4)?,
+        generated: flag(row, 5)?,
+        identity_always: flag(row, 6)?,
+        equals: text(row, 7)?.to_owned(),
+        strict: flag(row, 8)?,
+        indexed: flag(row, 9)?,
+    })
+}
+
+/// The field, which may not be NULL.
+pub(crate) fn text(row: &Row, at: usize) -> Result<&str, Error> {
+    row.get(at).and_then(|field| field.as_deref()).ok_or(Error::Answer("a field is missing or NULL"))
+}
+
+/// The boolean field.
+pub(crate) fn flag(row: &Row, at: usize) -> Result<bool, Error> {
+    text(row, at).map(|field| field == "t")
+}

@@ -1,0 +1,302 @@
+//! How far a target is, kept on the target and moved in the transaction that moves it.
+//!
+//! # Two places
+//!
+//! * A *replication origin* on servers before 16, where the role may use one. Nothing is written to a table for it, and
+//!   the server fences: it can be set up by one session at a time.
+//! * A row of `walcast.checkpoint` otherwise. A session advisory lock fences, and the UPDATE names the row's old
+//!   position and place (`ctid`): whoever moved it since makes the batch fail. By its ctid the row is found without
+//!   walking over its dead versions, however many a long-running snapshot keeps.
+//!
+//! Servers from 16 on get no origin although they have them. There a transaction that *aborts* also moves its session's
+//! origin to what `pg_replication_origin_xact_setup` named (in `RecordTransactionAbort`, for parallel apply). A session
+//! that is ended between that call and COMMIT, by an administrator or by the loss of its client, would leave a
+//! checkpoint beyond a transaction that was never applied. Measured on 14.23, 15.18 (not moved), 16.14, 18.4 (moved).
+//!
+//! An origin moves only with transactions that have an xid; `pg_current_xact_id()` gives one to a batch that changed
+//! nothing, because a trigger filtered its rows or because it is only there to move the checkpoint.
+//!
+//! # Flushed
+//!
+//! Sessions commit with `synchronous_commit = off`. An origin's progress can be asked for flushed. For the row, the
+//! target's insert position is taken after a commit; once its flush position has passed that, the commit is on disk.
+
+use connection::TextRow;
+use decoder::{Lsn, PgTimestamp};
+
+use crate::catalog::text;
+use crate::error::Error;
+use crate::pipeline::Expect;
+use crate::session::{ADVANCE, Session};
+use crate::status::Identity;
+
+/// The first server version whose origins also move when a transaction aborts.
+const ORIGINS_MOVE_ON_ABORT: u32 = 160_000;
+
+const PG_LSN: u32 = 3220;
+const TIMESTAMPTZ: u32 = 1184;
+const TID: u32 = 27;
+
+const ORIGIN_ADVANCE: &str = "SELECT pg_replication_origin_xact_setup($1, $2), pg_current_xact_id()";
+const TABLE_ADVANCE: &str = "WITH c AS (UPDATE walcast.checkpoint SET lsn = $1, commit_time = $2, applied_at = now() \
+     WHERE ctid = $3 AND lsn = $4 RETURNING ctid) SELECT (array_agg(ctid))[1], 1/(count(*) = 1)::int FROM c";
+
+/// Makes what walcast keeps on a target.
+const TABLES: &str = "\
+CREATE SCHEMA IF NOT EXISTS walcast;
+CREATE TABLE IF NOT EXISTS walcast.checkpoint (
+    system_id text NOT NULL,
+    slot text NOT NULL,
+    lsn pg_lsn NOT NULL,
+    commit_time timestamptz,
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (system_id, slot)) WITH (fillfactor = 10);
+CREATE TABLE IF NOT EXISTS walcast.skipped (
+    system_id text NOT NULL,
+    slot text NOT NULL,
+    lsn pg_lsn NOT NULL,
+    xid bigint NOT NULL,
+    commit_time timestamptz NOT NULL,
+    skipped_at timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL,
+    PRIMARY KEY (system_id, slot, lsn));";
+
+/// Where a target's checkpoint is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Origin { name: String },
+    Row { ctid: String },
+}
+
+/// A target's checkpoint, held by this session.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    place: Place,
+    /// As committed.
+    pub(crate) lsn: Lsn,
+    /// As on disk there.
+    pub(crate) flushed: Option<Lsn>,
+    /// Row only: once the target has flushed up to `.0`, `.1` is on disk.
+    pending: Option<(Lsn, Lsn)>,
+}
+
+impl Checkpoint {
+    /// Takes hold of the checkpoint and reads it.
+    ///
+    /// # Errors
+    /// There is none, or another session holds it.
+    pub(crate) async fn open(session: &mut Session, identity: &Identity) -> Result<Checkpoint, Error> {
+        let place = find(session, identity).await?.ok_or(Error::NoCheckpoint)?;
+        match &place {
+            Place::Origin { name } => set_up_origin(session, name).await?,
+            Place::Row { .. } => lock(session, identity).await?,
+        }
+        // Read only now: nobody else can move it any more.
+        let (place, lsn) = read(session, identity, place).await?.ok_or(Error::NoCheckpoint)?;
+        Ok(Checkpoint { place, lsn, flushed: None, pending: None })
+    }
+
+    /// The statement that moves it, for [`Session::prepare_fixed`].
+    pub(crate) fn statement(&self) -> (&'static str, &'static [u32]) {
+        match self.place {
+            Place::Origin { .. } => (ORIGIN_ADVANCE, &[PG_LSN, TIMESTAMPTZ]),
+            Place::Row { .. } => (TABLE_ADVANCE, &[PG_LSN, TIMESTAMPTZ, TID, PG_LSN]),
+        }
+    }
+
+    /// Writes the statement that moves it to `lsn`, as the last one before COMMIT.
+    pub(crate) fn write_advance(&self, session: &mut Session, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
+        let (new, time, old) = (lsn.as_u64().to_be_bytes(), time.0.to_be_bytes(), self.lsn.as_u64().to_be_bytes());
+        match &self.place {
+            Place::Origin { .. } => session.bind(ADVANCE, &[1], &[&new, &time], Expect::Answer),
+            Place::Row { ctid } => {
+                session.bind(ADVANCE, &[1, 1, 0, 1], &[&new, &time, ctid.as_bytes(), &old], Expect::Answer)
+            }
+        }
+    }
+
+    /// The COMMIT was answered; `answer` is that of the advance.
+    pub(crate) fn advanced(&mut self, lsn: Lsn, answer: &TextRow) -> Result<(), Error> {
+        if let Place::Row { ctid } = &mut self.place {
+            text(answer, 0)?.clone_into(ctid);
+        }
+        self.lsn = lsn;
+        Ok(())
+    }
+
+    /// Asks the target what it has flushed. Without an origin the answer takes two calls.
+    pub(crate) async fn refresh_flushed(&mut self, session: &mut Session) -> Result<(), Error> {
+        match &self.place {
+            Place::Origin { name } => {
+                let rows = session.query("SELECT pg_replication_origin_progress($1, true)", &[name]).await?;
+                self.flushed = optional_lsn(&rows)?;
+            }
+            Place::Row { .. } => {
+                let rows = session.simple("SELECT pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn()").await?;
+                let row = rows.first().ok_or(Error::Answer("no WAL position"))?;
+                let (flushed, inserted) = (lsn(text(row, 0)?)?, lsn(text(row, 1)?)?);
+                if let Some((_, covered)) = self.pending.take_if(|(wal, _)| *wal <= flushed) {
+                    self.flushed = Some(covered);
+                }
+                if self.pending.is_none() && self.flushed != Some(self.lsn) {
+                    self.pending = Some((inserted, self.lsn));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks for the checkpoint without holding it; the row's ctid is not to be relied on yet.
+async fn find(session: &mut Session, identity: &Identity) -> Result<Option<Place>, Error> {
+    let tables = session.simple("SELECT to_regclass('walcast.checkpoint') IS NOT NULL").await?;
+    if tables.first().and_then(|row| row.first()?.as_deref()) == Some("t") {
+        let row = Place::Row { ctid: String::new() };
+        if read(session, identity, row.clone()).await?.is_some() {
+            return Ok(Some(row));
+        }
+    }
+    if session.server_version() >= ORIGINS_MOVE_ON_ABORT {
+        return Ok(None);
+    }
+    let name = origin_name(session, identity).await?;
+    let found = session.query("SELECT FROM pg_replication_origin WHERE roname = $1", &[&name]).await?;
+    Ok((!found.is_empty()).then_some(Place::Origin { name }))
+}
+
+/// The place with what is read anew, and the position there.
+async fn read(session: &mut Session, identity: &Identity, place: Place) -> Result<Option<(Place, Lsn)>, Error> {
+    match place {
+        Place::Origin { name } => {
+            let rows = session.query("SELECT pg_replication_origin_progress($1, false)", &[&name]).await?;
+            Ok(optional_lsn(&rows)?.map(|lsn| (Place::Origin { name }, lsn)))
+        }
+        Place::Row { .. } => {
+            let sql = "SELECT ctid, lsn FROM walcast.checkpoint WHERE system_id = $1 AND slot = $2";
+            let rows = session.query(sql, &[&identity.system_id.to_string(), &identity.slot]).await?;
+            let Some(row) = rows.first() else { return Ok(None) };
+            Ok(Some((Place::Row { ctid: text(row, 0)?.to_owned() }, lsn(text(row, 1)?)?)))
+        }
+    }
+}
+
+/// Origins belong to the whole cluster: the database's OID tells two targets in one cluster apart.
+async fn origin_name(session: &mut Session, identity: &Identity) -> Result<String, Error> {
+    let rows = session.simple("SELECT oid FROM pg_database WHERE datname = current_database()").await?;
+    let database = rows.first().map_or(Err(Error::Answer("no database")), |row| text(row, 0).map(str::to_owned))?;
+    Ok(format!("walcast_{}_{}_{database}", identity.slot, identity.system_id))
+}
+
+async fn set_up_origin(session: &mut Session, name: &str) -> Result<(), Error> {
+    let set_up = session.query("SELECT pg_replication_origin_session_setup($1)", &[name]).await;
+    set_up.map(|_| ()).map_err(fenced_if_in_use)
+}
+
+fn fenced_if_in_use(error: Error) -> Error {
+    if error.sqlstate() == Some("55006") { Error::Fenced } else { error }
+}
+
+async fn lock(session: &mut Session, identity: &Identity) -> Result<(), Error> {
+    let key = lock_key(identity).to_string();
+    let rows = session.query("SELECT pg_try_advisory_lock($1::bigint)", &[&key]).await?;
+    match rows.first().map(|row| text(row, 0)).transpose()? {
+        Some("t") => Ok(()),
+        _ => Err(Error::Fenced),
+    }
+}
+
+/// FNV-1a of the identity: the same in every version of walcast.
+fn lock_key(identity: &Identity) -> i64 {
+    let text = format!("walcast {} {}", identity.system_id, identity.slot);
+    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, hash).cast_signed()
+}
+
+fn lsn(text: &str) -> Result<Lsn, Error> {
+    text.parse().map_err(|_| Error::Answer("not a WAL position"))
+}
+
+fn optional_lsn(rows: &[TextRow]) -> Result<Option<Lsn>, Error> {
+    rows.first().and_then(|row| row.first()?.as_deref()).map(lsn).transpose()
+}
+
+/// Makes walcast's schema and the checkpoint at `wanted`.
+pub(crate) async fn declare(session: &mut Session, identity: &Identity, wanted: Lsn) -> Result<(), Error> {
+    session.simple("SET synchronous_commit = on").await?;
+    let missing = "SELECT WHERE to_regclass('walcast.checkpoint') IS NULL OR to_regclass('walcast.skipped') IS NULL";
+    if !session.simple(missing).await?.is_empty() {
+        session.simple(TABLES).await?;
+    }
+    if let Some(existing) = current(session, identity).await? {
+        return if existing == wanted { Ok(()) } else { Err(Error::CheckpointExists { existing, wanted }) };
+    }
+    let position = wanted.to_string();
+    if may_use_origins(session).await? {
+        let name = origin_name(session, identity).await?;
+        let create = "SELECT pg_replication_origin_create($1) WHERE pg_replication_origin_oid($1) IS NULL";
+        session.query(create, &[&name]).await?;
+        // The xid makes COMMIT wait for the disk.
+        let advance = "SELECT pg_replication_origin_advance($1, $2::text::pg_lsn), pg_current_xact_id()";
+        session.query(advance, &[&name, &position]).await?;
+        return Ok(());
+    }
+    let insert = "INSERT INTO walcast.checkpoint (system_id, slot, lsn) VALUES ($1, $2, $3::text::pg_lsn)";
+    session.query(insert, &[&identity.system_id.to_string(), &identity.slot, &position]).await?;
+    Ok(())
+}
+
+async fn may_use_origins(session: &mut Session) -> Result<bool, Error> {
+    if session.server_version() >= ORIGINS_MOVE_ON_ABORT {
+        return Ok(false);
+    }
+    let functions = [
+        "create(text)",
+        "drop(text)",
+        "advance(text, pg_lsn)",
+        "session_setup(text)",
+        "progress(text, boolean)",
+        "xact_setup(pg_lsn, timestamptz)",
+    ];
+    let may = |name: &&str| format!("has_function_privilege('pg_replication_origin_{name}', 'EXECUTE')");
+    let all = functions.iter().map(may).collect::<Vec<_>>().join(" AND ");
+    let rows = session.simple(&format!("SELECT {all}")).await?;
+    Ok(rows.first().and_then(|row| row.first()?.as_deref()) == Some("t"))
+}
+
+/// Reads the checkpoint without taking hold of it.
+pub(crate) async fn current(session: &mut Session, identity: &Identity) -> Result<Option<Lsn>, Error> {
+    let Some(place) = find(session, identity).await? else { return Ok(None) };
+    Ok(read(session, identity, place).await?.map(|(_, lsn)| lsn))
+}
+
+/// Removes the checkpoint; what was skipped stays on record.
+pub(crate) async fn forget(session: &mut Session, identity: &Identity) -> Result<(), Error> {
+    match find(session, identity).await? {
+        Some(Place::Origin { name }) => {
+            let dropped = session.query("SELECT pg_replication_origin_drop($1)", &[&name]).await;
+            dropped.map_err(fenced_if_in_use)?
+        }
+        Some(Place::Row { .. }) => {
+            lock(session, identity).await?;
+            let sql = "DELETE FROM walcast.checkpoint WHERE system_id = $1 AND slot = $2";
+            session.query(sql, &[&identity.system_id.to_string(), &identity.slot]).await?
+        }
+        None => Vec::new(),
+    };
+    Ok(())
+}
+
+/// Records a skipped transaction, inside the transaction that moves the checkpoint over it.
+pub(crate) async fn record_skipped(
+    session: &mut Session,
+    identity: &Identity,
+    info: &segment_log::TransactionInfo,
+    reason: &str,
+) -> Result<(), Error> {
+    let sql = "INSERT INTO walcast.skipped (system_id, slot, lsn, xid, commit_time, reason) VALUES ($1, $2, \
+        $3::text::pg_lsn, $4::text::bigint, timestamptz '2000-01-01 00:00:00+00' + $5::text::bigint * interval '1 us', $6)";
+    let (system_id, lsn, xid) = (identity.system_id.to_string(), info.end_lsn.to_string(), info.xid.to_string());
+    let parameters = [&system_id, &identity.slot, &lsn, &xid, &info.commit_time.to_string(), reason];
+    session.query(sql, &parameters.map(|parameter: &str| parameter)).await?;
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Following the log with one session: batches, tiers, idle time, and when the checkpoint moves without changes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use decoder::{Lsn, PgTimestamp};
+use segment_log::{Log, ReadError};
+use tokio::sync::{mpsc, watch};
+
+use crate::backoff::Backoff;
+use crate::batch::{Batch, Feed, Limits};
+use crate::error::{Class, Error, Place};
+use crate::observer::{BatchReport, Observer};
+use crate::run::{Control, PendingSkip, refuse};
+use crate::status::{Command, State, Status, TargetOptions, Tier};
+use crate::target::{Applied, BatchError, Target};
+
+/// How often the target is asked what it has flushed, while that is behind.
+const FLUSHED_EVERY: Duration = Duration::from_secs(1);
+/// How often an idle session is asked whether it is alive.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// How often the checkpoint moves when nothing is to be applied.
+const MOVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Everything that outlives a session.
+pub(crate) struct Follower {
+    pub(crate) options: TargetOptions,
+    pub(crate) log: Log,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) skip: Option<PendingSkip>,
+}
+
+/// What belongs to one session.
+struct Following {
+    target: Target,
+    feed: Feed,
+    /// Applied or passed over, at or after the target's checkpoint.
+    applied: Lsn,
+    /// Of the last transaction, for a checkpoint that moves without one.
+    time: PgTimestamp,
+    /// Up to here, transactions come one by one; from `.0` on one statement at a time.
+    suspects: Option<(Lsn, Lsn)>,
+    asked: Instant,
+    moved: Instant,
+}
+
+impl Follower {
+    /// Connects and applies until an error, or until `control` interrupts between two batches.
+    pub(crate) async fn follow(&mut self, control: &Control, backoff: &mut Backoff) -> Result<(), Error> {
+        self.set_state(State::CatchingUp);
+        let target = Target::connect(&self.options).await?;
+        let applied = target.checkpoint.lsn;
+        let feed = open_feed(&self.log, applied)?;
+        self.status.send_modify(|status| {
+            status.connected = true;
+            status.applied_lsn = Some(applied);
+        });
+        let now = Instant::now();
+        let mut following =
+            Following { target, feed, applied, time: PgTimestamp(0), suspects: None, asked: now, moved: now };
+        following.target.refresh_flushed().await?;
+        while !control.is_interrupted() {
+            self.step(&mut following, control, backoff).await?;
+        }
+        if following.applied > following.target.checkpoint.lsn {
+            following.target.move_checkpoint(following.applied, following.time).await?;
+        }
+        following.target.close().await;
+        self.status.send_modify(|status| status.connected = false);
+        Ok(())
+    }
+
+    async fn step(&mut self, following: &mut Following, control: &Control, backoff: &mut Backoff) -> Result<(), Error> {
+        following.target.bound_memory().await?;
+        let limits = self.limits(following);
+        let mut batch = following.feed.gather(limits)?;
+        if batch.end().is_none() && batch.parts.is_empty() {
+            self.idle(following, control).await?;
+        } else if self.is_to_skip(&batch) {
+            self.skip_first(following, &batch).await?;
+        } else {
+            self.apply(following, &mut batch, limits).await?;
+            backoff.reset();
+        }
+        self.upkeep(following).await
+    }
+
+    fn limits(&self, following: &Following) -> Limits {
+        let alone = self.skip.as_ref().map(|skip| skip.lsn);
+        let one_by_one = following.suspects.is_some();
+        Limits { changes_max: if one_by_one { 1 } else { self.options.batch_max_rows.max(1) }, alone }
+    }
+
+    async fn apply(&mut self, following: &mut Following, batch: &mut Batch, limits: Limits) -> Result<(), Error> {
+        let tier = following.tier_for(batch);
+        let state = if batch.at_head { State::Streaming } else { State::CatchingUp };
+        self.status.send_modify(|status| {
+            status.oldest_unapplied = batch.oldest();
+            status.tier = tier;
+            status.state = state;
+        });
+        match following.target.apply(&mut following.feed, batch, limits, tier).await {
+            Ok(applied) => self.applied(following, batch, tier, applied),
+            Err(failed) => self.failed(following, batch, tier, failed).await?,
+        }
+        Ok(())
+    }
+
+    fn applied(&mut self, following: &mut Following, batch: &Batch, tier: Tier, applied: Applied) {
+        following.passed(batch);
+        let counts = following.target.relations.take_counts();
+        let at_head = batch.at_head;
+        self.status.send_modify(|status| {
+            status.applied_lsn = Some(following.applied);
+            status.last_error = None;
+            if at_head {
+                status.oldest_unapplied = None;
+            }
+        });
+        if applied.wrote {
+            let tables: Vec<(&str, u64)> = counts.iter().map(|(table, n)| (table.as_str(), *n)).collect();
+            let (changes, duration) = (applied.changes, applied.duration);
+            let transactions = batch.transactions.len() as u64;
+            self.observer.batch(&BatchReport { tier, changes, transactions, duration, tables: &tables });
+        }
+    }
+
+    /// A batch that the ordered tier can't apply is tried again in smaller parts; anything else ends the session.
+    async fn failed(
+        &mut self,
+        following: &mut Following,
+        batch: &Batch,
+        tier: Tier,
+        failed: BatchError,
+    ) -> Result<(), Error> {
+        let error = failed.error;
+        if tier == Tier::Single || error.class() != Class::Definite || error.breaks_session() {
+            let Some(info) = batch.transactions.last().filter(|_| tier == Tier::Single) else { return Err(error) };
+            return Err(error.at(|| Place { end_lsn: info.end_lsn, xid: info.xid, relation: None }));
+        }
+        tracing::info!(target = %self.options.name, error = %error.stopped_by().message, "batch fell to the single tier");
+        self.observer.error(error.sqlstate());
+        self.observer.fallback(Tier::Single);
+        let nth = |at: u32| batch.transactions.get(at as usize).map(|info| info.end_lsn);
+        let (first, last) = (batch.transactions.first(), batch.transactions.last());
+        let from = failed.suspects.and_then(|suspects| nth(suspects.first)).or(first.map(|info| info.end_lsn));
+        let to = failed.suspects.and_then(|suspects| nth(suspects.last)).or(last.map(|info| info.end_lsn));
+        following.suspects = from.zip(to);
+        following.target.roll_back().await?;
+        following.feed = open_feed(&self.log, following.applied)?;
+        Ok(())
+    }
+
+    fn is_to_skip(&self, batch: &Batch) -> bool {
+        let first = batch.transactions.first().map(|info| info.end_lsn);
+        self.skip.as_ref().is_some_and(|skip| Some(skip.lsn) == first)
+    }
+
+    async fn skip_first(&mut self, following: &mut Following, batch: &Batch) -> Result<(), Error> {
+        let (Some(skip), Some(info)) = (&self.skip, batch.transactions.first()) else { return Ok(()) };
+        following.target.skip(&self.options.identity, info, &skip.reason).await?;
+        following.applied = info.end_lsn;
+        following.target.relations.clear();
+        following.feed = open_feed(&self.log, info.end_lsn)?;
+        self.status.send_modify(|status| {
+            status.applied_lsn = Some(following.applied);
+            status.last_error = None;
+        });
+        if let Some(skip) = self.skip.take() {
+            skip.answer(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// Waits for the log, a command, or the next thing to ask the target.
+    async fn idle(&mut self, following: &mut Following, control: &Control) -> Result<(), Error> {
+        self.status.send_if_modified(|status| {
+            let changed = status.state != State::Streaming || status.oldest_unapplied.is_some();
+            (status.state, status.oldest_unapplied) = (State::Streaming, None);
+            changed
+        });
+        let nap = following.until_asked();
+        tokio::select! {
+            () = following.feed.wait() => {}
+            () = control.interrupted() => {}
+            () = tokio::time::sleep(nap) => {}
+            Some(command) = self.commands.recv() => refuse(command, None),
+        }
+        Ok(())
+    }
+
+    /// Between batches: what is flushed, and commands that came too late or too early.
+    async fn upkeep(&mut self, following: &mut Following) -> Result<(), Error> {
+        if self.skip.as_ref().is_some_and(|skip| skip.lsn <= following.applied)
+            && let Some(skip) = self.skip.take()
+        {
+            let asked = skip.lsn;
+            skip.answer(Err(Error::NotStoppedThere { asked, stopped: None }));
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            refuse(command, None);
+        }
+        if following.applied > following.target.checkpoint.lsn && following.moved.elapsed() >= MOVE_EVERY {
+            following.target.move_checkpoint(following.applied, following.time).await?;
+            following.moved = Instant::now();
+        }
+        if following.until_asked().is_zero() {
+            following.target.refresh_flushed().await?;
+            following.asked = Instant::now();
+        }
+        let flushed = following.target.checkpoint.flushed;
+        self.status.send_if_modified(|status| {
+            let changed = flushed.is_some() && status.checkpoint_lsn != flushed;
+            status.checkpoint_lsn = flushed.or(status.checkpoint_lsn);
+            changed
+        });
+        Ok(())
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.status.send_modify(|status| {
+            status.state = state;
+            status.connected = false;
+        });
+    }
+
+    /// Shows an error that ended a session.
+    pub(crate) fn note(&self, error: &Error) {
+        self.observer.error(error.sqlstate());
+        let definite = match error {
+            Error::NoCheckpoint => State::New,
+            Error::Desync { .. } => State::Desync,
+            _ => State::Stopped,
+        };
+        let state = if error.class() == Class::Transient { State::CatchingUp } else { definite };
+        self.status.send_modify(|status| {
+            status.state = state;
+            status.connected = false;
+            status.last_error = Some(error.stopped_by());
+        });
+    }
+}
+
+impl Following {
+    fn tier_for(&self, batch: &Batch) -> Tier {
+        match self.suspects {
+            Some((first, _)) if batch.transactions.iter().any(|info| info.end_lsn >= first) => Tier::Single,
+            _ => Tier::Ordered,
+        }
+    }
+
+    fn passed(&mut self, batch: &Batch) {
+        if let Some(end) = batch.end() {
+            self.applied = self.applied.max(end);
+        }
+        if let Some(last) = batch.transactions.last() {
+            self.time = last.commit_time;
+        }
+        self.suspects = self.suspects.filter(|(_, last)| *last > self.applied);
+    }
+
+    fn until_asked(&self) -> Duration {
+        let behind = self.target.checkpoint.flushed != Some(self.target.checkpoint.lsn);
+        let every = if behind { FLUSHED_EVERY } else { PING_EVERY };
+        every.saturating_sub(self.asked.elapsed())
+    }
+}
+
+/// A target whose position the log no longer holds is named by its checkpoint.
+fn open_feed(log: &Log, applied: Lsn) -> Result<Feed, Error> {
+    Feed::new(log, applied).map_err(|error| match error {
+        Error::Log(ReadError::Desync { after, first_lsn }) => Error::Desync { checkpoint: after, first_lsn },
+        other => other,
+    })
+}

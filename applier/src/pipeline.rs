@@ -1,0 +1,149 @@
+//! What the target still has to answer, in the order in which it was asked.
+//!
+//! Statements travel in *windows*, each ended by a Sync. The target skips the rest of a window after an error, and
+//! refuses those after it because the transaction has failed; only the first error counts.
+
+use std::collections::VecDeque;
+
+use connection::{Backend, ServerError, command_tag_rows, data_row};
+
+use crate::error::Error;
+
+/// Transactions of a batch, by their place in it, that a statement carries changes of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Transactions {
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+}
+
+/// The answer to one statement, or the end of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Success.
+    Done(Transactions),
+    /// Success, and exactly one row.
+    OneRow(Transactions),
+    /// Success of a statement that carries no change.
+    Control,
+    /// Success, and a row that is kept for [`Pipeline::take_answer`].
+    Answer,
+    /// ReadyForQuery.
+    WindowEnd,
+}
+
+/// Why a batch failed.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// The target refused a statement.
+    Refused(Box<ServerError>),
+    /// A statement hit this many rows instead of one.
+    Rows(u64),
+}
+
+/// The first failure of a batch.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// What.
+    pub(crate) problem: Problem,
+    /// Which transactions the statement was for; `None` for BEGIN, checkpoint and COMMIT.
+    pub(crate) transactions: Option<Transactions>,
+}
+
+/// Outstanding answers.
+#[derive(Debug, Default)]
+pub(crate) struct Pipeline {
+    waiting: VecDeque<Expect>,
+    windows: usize,
+    failed: Option<Failed>,
+    answer: Vec<Option<String>>,
+}
+
+impl Pipeline {
+    /// A statement was written.
+    pub(crate) fn expect(&mut self, expect: Expect) {
+        self.windows += usize::from(expect == Expect::WindowEnd);
+        self.waiting.push_back(expect);
+    }
+
+    /// Windows whose end was not seen yet.
+    pub(crate) fn windows(&self) -> usize {
+        self.windows
+    }
+
+    /// Statements are written that no Sync follows yet.
+    pub(crate) fn has_open_window(&self) -> bool {
+        self.waiting.back().is_some_and(|last| *last != Expect::WindowEnd)
+    }
+
+    /// The first failure, taken out.
+    pub(crate) fn take_failed(&mut self) -> Option<Failed> {
+        self.failed.take()
+    }
+
+    /// Something failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// The row that answered [`Expect::Answer`].
+    pub(crate) fn take_answer(&mut self) -> Vec<Option<String>> {
+        std::mem::take(&mut self.answer)
+    }
+
+    /// Takes one message of the target.
+    pub(crate) fn accept(&mut self, message: Backend<'_>) -> Result<(), Error> {
+        match message.tag {
+            b'C' | b'I' => self.complete(message.body)?,
+            b'D' if self.waiting.front() == Some(&Expect::Answer) => {
+                let text = |field: Option<&[u8]>| field.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                self.answer = data_row(message.body).map(text).collect();
+            }
+            b'E' => self.refuse(message.body)?,
+            b'Z' => self.end_window()?,
+            b'1' | b'2' | b'3' | b'n' | b't' | b'T' | b'D' => {}
+            _ => return Err(Error::Answer("a message that no statement asked for")),
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, tag: &[u8]) -> Result<(), Error> {
+        match self.waiting.pop_front() {
+            Some(Expect::OneRow(transactions)) => match command_tag_rows(tag) {
+                1 => {}
+                rows => self.fail(Problem::Rows(rows), Some(transactions)),
+            },
+            Some(Expect::Done(_) | Expect::Control | Expect::Answer) => {}
+            _ => return Err(Error::Answer("more statements were completed than sent")),
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, body: &[u8]) -> Result<(), Error> {
+        let error = Box::new(ServerError::parse(body));
+        if error.severity != "ERROR" && !self.has_failed() {
+            return Err(Error::Refused(error)); // the session is over
+        }
+        let transactions = match self.waiting.front() {
+            Some(Expect::Done(transactions) | Expect::OneRow(transactions)) => Some(*transactions),
+            _ => None,
+        };
+        self.fail(Problem::Refused(error), transactions);
+        Ok(())
+    }
+
+    fn fail(&mut self, problem: Problem, transactions: Option<Transactions>) {
+        self.failed.get_or_insert(Failed { problem, transactions });
+    }
+
+    /// What an error skipped is never answered.
+    fn end_window(&mut self) -> Result<(), Error> {
+        let skipped = self.waiting.iter().position(|expect| *expect == Expect::WindowEnd);
+        let at = skipped.ok_or(Error::Answer("ready for a query without Sync"))?;
+        if at > 0 && !self.has_failed() {
+            return Err(Error::Answer("a statement was not answered"));
+        }
+        self.waiting.drain(..=at);
+        self.windows -= 1;
+        Ok(())
+    }
+}

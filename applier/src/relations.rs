@@ -1,0 +1,130 @@
+//! The relations that the log has described, and how each goes to the target.
+
+use decoder::{Change, RelationId};
+use hashbrown::HashMap;
+
+use crate::encoder::Prepared;
+use crate::error::Error;
+use crate::mapping::Mapping;
+use crate::sql::{Cell, Shape};
+
+/// Prepared statements and mappings beyond these numbers are given up between two batches.
+const STATEMENTS_MAX: usize = 2000;
+const MAPPED_MAX: usize = 2000;
+
+/// All described relations.
+#[derive(Default)]
+pub(crate) struct Relations {
+    described: HashMap<RelationId, Described>,
+    mapped: usize,
+    /// Relations with changes in the batch.
+    touched: Vec<RelationId>,
+    /// Statements on the target with names of ours; also those of mappings that are gone.
+    pub(crate) statements: usize,
+}
+
+struct Described {
+    /// The Relation message; decoded again when needed, which is seldom.
+    message: Vec<u8>,
+    mapped: Option<Mapped>,
+}
+
+/// A relation that was looked up on the target.
+pub(crate) struct Mapped {
+    /// Source beside target.
+    pub(crate) mapping: Mapping,
+    /// `schema.table`, for messages and metrics.
+    pub(crate) label: String,
+    /// What was prepared for it.
+    pub(crate) statements: HashMap<Shape, Prepared>,
+    /// The format each column last came in: that of its NULLs, so that they need no statement of their own.
+    pub(crate) formats: Vec<Cell>,
+    /// Changes in the batch.
+    pub(crate) changes: u64,
+}
+
+impl Relations {
+    /// Takes a Relation message; one that says nothing new costs a comparison. True when it changed something known.
+    pub(crate) fn describe(&mut self, relation: RelationId, message: &[u8]) -> bool {
+        if let Some(known) = self.described.get_mut(&relation) {
+            if known.message == message {
+                return false;
+            }
+            self.mapped -= usize::from(known.mapped.take().is_some());
+            known.message = message.to_vec();
+            return true;
+        }
+        self.described.insert(relation, Described { message: message.to_vec(), mapped: None });
+        false
+    }
+
+    /// The relation's mapping, once [`Relations::map`] gave it one.
+    pub(crate) fn mapped(&mut self, relation: RelationId) -> Option<&mut Mapped> {
+        self.described.get_mut(&relation)?.mapped.as_mut()
+    }
+
+    /// Both the mapping and the counter of statements.
+    pub(crate) fn mapped_and_counter(&mut self, relation: RelationId) -> Option<(&mut Mapped, &mut usize)> {
+        let mapped = self.described.get_mut(&relation)?.mapped.as_mut()?;
+        Some((mapped, &mut self.statements))
+    }
+
+    /// What the log says of the relation.
+    pub(crate) fn definition(&self, relation: RelationId) -> Result<decoder::Relation, Error> {
+        let known = self.described.get(&relation).ok_or(Error::UnknownRelation(relation))?;
+        match decoder::decode_change(&known.message)? {
+            Change::Relation(definition) => Ok(definition),
+            _ => Err(Error::UnknownRelation(relation)),
+        }
+    }
+
+    /// Remembers how a relation goes to the target.
+    pub(crate) fn map(&mut self, relation: RelationId, mapping: Mapping) {
+        let Some(known) = self.described.get_mut(&relation) else { return };
+        self.mapped += usize::from(known.mapped.is_none());
+        known.mapped = Some(Mapped {
+            label: mapping.table.name.to_string(),
+            formats: vec![Cell::Text; mapping.relation.columns.len()],
+            statements: HashMap::new(),
+            changes: 0,
+            mapping,
+        });
+    }
+
+    /// More is kept than should be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.mapped > MAPPED_MAX || self.statements > STATEMENTS_MAX
+    }
+
+    /// Forgets everything learnt from the target; its statements must be deallocated too.
+    pub(crate) fn forget_target(&mut self) {
+        self.described.values_mut().for_each(|known| known.mapped = None);
+        (self.mapped, self.statements) = (0, 0);
+        self.touched.clear();
+    }
+
+    /// Forgets everything, also what the log described.
+    pub(crate) fn clear(&mut self) {
+        *self = Relations::default();
+    }
+
+    /// Counts changes of a mapped relation.
+    pub(crate) fn count(&mut self, relation: RelationId, changes: u64) {
+        let Some(mapped) = self.mapped(relation) else { return };
+        let first = mapped.changes == 0;
+        mapped.changes += changes;
+        if first {
+            self.touched.push(relation);
+        }
+    }
+
+    /// Changes per table since the last call.
+    pub(crate) fn take_counts(&mut self) -> Vec<(String, u64)> {
+        let touched = std::mem::take(&mut self.touched);
+        let take = |id: &RelationId| {
+            let mapped = self.mapped(*id)?;
+            Some((mapped.label.clone(), std::mem::take(&mut mapped.changes)))
+        };
+        touched.iter().filter_map(take).collect()
+    }
+}

@@ -1,0 +1,201 @@
+//! The task of one target: connect, apply, fall down a tier and climb back, retry, stop, and listen meanwhile.
+//!
+//! ```text
+//!            Desired::Paused                  transient error: backoff
+//!   paused ◀───────────────▶ follow ◀──────────────────────────────────┐
+//!                              │ └─────────────────────────────────────┘
+//!                              │ definite error
+//!                              ▼
+//!            stopped, new or desync ──Desired::Run sent again, or Skip──▶ follow
+//! ```
+//!
+//! Cancelling it at any point loses nothing: where the target is stands on the target.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use decoder::Lsn;
+use segment_log::Log;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::error::{Class, Error};
+use crate::follow::Follower;
+use crate::observer::Observer;
+use crate::status::{Command, Desired, State, Status, TargetOptions};
+
+/// A batch under way when the task is to pause or end gets this long.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// A skip that was accepted and is not done yet.
+pub(crate) struct PendingSkip {
+    pub(crate) lsn: Lsn,
+    pub(crate) reason: String,
+    reply: oneshot::Sender<Result<(), Error>>,
+}
+
+impl PendingSkip {
+    /// Answers the operator, who may have gone.
+    pub(crate) fn answer(self, result: Result<(), Error>) {
+        if self.reply.send(result).is_err() {
+            tracing::debug!(lsn = %self.lsn, "nobody waits for the answer to a skip");
+        }
+    }
+}
+
+/// Applies the log to one target until `shutdown`.
+///
+/// # Errors
+/// Only when the log fails; whatever a target does is shown in `status` and retried, or waits for a command.
+pub async fn run(
+    options: TargetOptions,
+    log: Log,
+    desired: watch::Receiver<Desired>,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<Status>,
+    observer: Arc<dyn Observer>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let control = Control { desired, shutdown };
+    let follower = Follower { options, log, status, observer, commands, skip: None };
+    Task { control, follower, backoff: Backoff::default() }.run().await
+}
+
+/// What the task is wanted to do.
+#[derive(Clone)]
+pub(crate) struct Control {
+    desired: watch::Receiver<Desired>,
+    shutdown: CancellationToken,
+}
+
+impl Control {
+    /// It is to pause or to end.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.shutdown.is_cancelled() || *self.desired.borrow() == Desired::Paused
+    }
+
+    /// Returns when [`Control::is_interrupted`].
+    pub(crate) async fn interrupted(&self) {
+        let mut desired = self.desired.clone();
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            // Only whether it failed is kept: what `wait_for` returns holds a lock.
+            closed = async { desired.wait_for(|desired| *desired == Desired::Paused).await.is_err() } => {
+                if closed {
+                    self.shutdown.cancelled().await; // nobody is left to pause it
+                }
+            }
+        }
+    }
+
+    /// Returns when something was sent, the same again included, or the task is to end.
+    async fn sent(&mut self) {
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            sent = self.desired.changed() => {
+                if sent.is_err() {
+                    self.shutdown.cancelled().await;
+                }
+            }
+        }
+    }
+}
+
+struct Task {
+    control: Control,
+    follower: Follower,
+    backoff: Backoff,
+}
+
+impl Task {
+    async fn run(mut self) -> Result<(), Error> {
+        while !self.control.shutdown.is_cancelled() {
+            let desired = *self.control.desired.borrow_and_update();
+            if desired == Desired::Paused {
+                self.follower.set_state(State::Paused);
+                self.rest().await;
+                continue;
+            }
+            match self.follow().await {
+                Ok(()) => {}
+                Err(error) => self.react(error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the log until an error, or until it is to pause or end.
+    async fn follow(&mut self) -> Result<(), Error> {
+        let control = self.control.clone();
+        let late = async {
+            control.interrupted().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            result = self.follower.follow(&control, &mut self.backoff) => result,
+            () = late => Ok(()),
+        }
+    }
+
+    async fn react(&mut self, error: Error) -> Result<(), Error> {
+        self.follower.note(&error);
+        match error.class() {
+            Class::Fatal => return Err(error),
+            Class::Transient => {
+                let delay = self.backoff.next();
+                tracing::warn!(target = %self.follower.options.name, error = %error.stopped_by().message, ?delay, "retrying");
+                self.follower.observer.retry();
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    () = self.control.sent() => {}
+                }
+            }
+            Class::Definite => self.stop(error).await,
+        }
+        Ok(())
+    }
+
+    /// Waits for a person.
+    async fn stop(&mut self, error: Error) {
+        let why = error.stopped_by();
+        tracing::error!(target = %self.follower.options.name, lsn = ?why.lsn, error = %why.message, "stopped");
+        if let Some(skip) = self.follower.skip.take() {
+            skip.answer(Err(error));
+        }
+        loop {
+            tokio::select! {
+                () = self.control.sent() => return,
+                command = self.follower.commands.recv() => match command {
+                    Some(Command::Skip { lsn, reason, reply }) if why.lsn == Some(lsn) => {
+                        self.follower.skip = Some(PendingSkip { lsn, reason, reply });
+                        return;
+                    }
+                    Some(command) => refuse(command, why.lsn),
+                    None => return self.control.sent().await,
+                },
+            }
+        }
+    }
+
+    /// While paused: refuses commands until something else is wanted.
+    async fn rest(&mut self) {
+        loop {
+            tokio::select! {
+                () = self.control.sent() => return,
+                command = self.follower.commands.recv() => match command {
+                    Some(command) => refuse(command, None),
+                    None => return self.control.sent().await,
+                },
+            }
+        }
+    }
+}
+
+/// Only what stopped a target can be skipped.
+pub(crate) fn refuse(command: Command, stopped: Option<Lsn>) {
+    let Command::Skip { lsn, reply, .. } = command;
+    if reply.send(Err(Error::NotStoppedThere { asked: lsn, stopped })).is_err() {
+        tracing::debug!(%lsn, "nobody waits for the answer to a skip");
+    }
+}

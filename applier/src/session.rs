@@ -1,0 +1,261 @@
+//! A session to a target: pinned settings, queries that wait, and pipelined windows that do not.
+
+use bytes::BytesMut;
+use connection::{Conninfo, PINNED_SETTINGS, ServerError, TextRow, Wire, WireError, data_row};
+use postgres_protocol::IsNull;
+use postgres_protocol::message::frontend;
+
+use crate::error::Error;
+use crate::failpoint::{self, Failpoint};
+use crate::pipeline::{Expect, Failed, Pipeline};
+
+/// Bytes after which a window is ended. The target reads one window while the next is being written.
+pub(crate) const WINDOW_BYTES: usize = 256 * 1024;
+/// Windows sent and not answered.
+const WINDOWS_MAX: usize = 2;
+
+/// Besides [`PINNED_SETTINGS`]: nothing may time out under a batch that waits for a lock, prepared statements keep
+/// one plan, COMMIT does not wait for the disk (the checkpoint says what is flushed), and a dead peer is noticed.
+const SETTINGS: &[(&str, &str)] = &[
+    ("synchronous_commit", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    ("array_nulls", "on"),
+    ("xmloption", "content"),
+    ("client_min_messages", "warning"),
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
+
+/// Statements that every batch uses, by name.
+const BEGIN: (&str, &str) = ("wb", "BEGIN");
+const COMMIT: (&str, &str) = ("wc", "COMMIT");
+/// The name of the checkpoint's statement.
+pub(crate) const ADVANCE: &str = "wp";
+
+/// A session of its own on the target.
+pub(crate) struct Session {
+    wire: Wire,
+    pipeline: Pipeline,
+}
+
+impl Session {
+    /// Opens one and makes it a replica session: triggers and foreign keys stay silent, as in logical replication.
+    pub(crate) async fn connect(conninfo: &Conninfo, name: &str) -> Result<Session, Error> {
+        let mut session = Session::connect_reading(conninfo, name).await?;
+        session.become_replica().await?;
+        Ok(session)
+    }
+
+    /// Opens one that only reads; the target may be a standby then.
+    pub(crate) async fn connect_reading(conninfo: &Conninfo, name: &str) -> Result<Session, Error> {
+        let name = format!("walcast {name}");
+        let own = [("application_name", name.as_str())];
+        let settings: Vec<_> = PINNED_SETTINGS.iter().chain(SETTINGS).chain(&own).copied().collect();
+        let wire = Wire::connect(conninfo, &settings).await?;
+        Ok(Session { wire, pipeline: Pipeline::default() })
+    }
+
+    async fn become_replica(&mut self) -> Result<(), Error> {
+        let state = "SELECT pg_is_in_recovery(), current_setting('session_replication_role')";
+        let rows = self.wire.simple_query(state).await?;
+        let field = |at: usize| rows.first().and_then(|row| row.get(at)?.as_deref());
+        if field(0) != Some("f") {
+            return Err(Error::InRecovery);
+        }
+        // A role that may not set it can have it by ALTER ROLE.
+        if field(1) != Some("replica") {
+            self.wire.simple_query("SET session_replication_role = replica").await?;
+        }
+        Ok(())
+    }
+
+    /// The server's version, 150020 for 15.20.
+    pub(crate) fn server_version(&self) -> u32 {
+        self.wire.server_version()
+    }
+
+    /// Runs SQL without parameters and waits.
+    pub(crate) async fn simple(&mut self, sql: &str) -> Result<Vec<TextRow>, Error> {
+        Ok(self.wire.simple_query(sql).await?)
+    }
+
+    /// Runs one statement with text parameters and waits. Nothing else may be outstanding.
+    pub(crate) async fn query(&mut self, sql: &str, parameters: &[&str]) -> Result<Vec<TextRow>, Error> {
+        assert_eq!(self.pipeline.windows(), 0, "a query among pipelined statements");
+        self.send_query(sql, parameters).map_err(|error| Error::Wire(WireError::Encode(error)))?;
+        let (mut rows, mut refused) = (Vec::new(), None);
+        loop {
+            let message = match self.wire.next_message().await {
+                Ok(message) => message,
+                Err(error) => return Err(refused.map_or(Error::Wire(error), Error::Refused)),
+            };
+            match message.tag {
+                b'D' => rows.push(text_row(message.body)),
+                b'E' => refused = Some(Box::new(ServerError::parse(message.body))),
+                b'Z' => return refused.map_or(Ok(rows), |error| Err(Error::Refused(error))),
+                b'1' | b'2' | b'C' | b'n' => {}
+                _ => return Err(Error::Answer("a message that no query asked for")),
+            }
+        }
+    }
+
+    fn send_query(&mut self, sql: &str, parameters: &[&str]) -> std::io::Result<()> {
+        let out = self.wire.out();
+        frontend::parse("", sql, [], out)?;
+        let put = |value: &&str, buffer: &mut BytesMut| {
+            buffer.extend_from_slice(value.as_bytes());
+            Ok(IsNull::No)
+        };
+        frontend::bind("", "", [], parameters, put, [], out).map_err(|error| match error {
+            frontend::BindError::Serialization(error) => error,
+            frontend::BindError::Conversion(error) => std::io::Error::other(error),
+        })?;
+        frontend::execute("", 0, out)?;
+        frontend::sync(out);
+        Ok(())
+    }
+
+    /// Prepares the statements that every batch uses; their answers come with the next window.
+    pub(crate) fn prepare_fixed(&mut self, advance: (&str, &[u32])) -> Result<(), Error> {
+        let out = self.wire.out();
+        let (sql, types) = advance;
+        [(BEGIN.0, BEGIN.1, &[][..]), (COMMIT.0, COMMIT.1, &[][..]), (ADVANCE, sql, types)]
+            .into_iter()
+            .try_for_each(|(name, sql, types)| frontend::parse(name, sql, types.iter().copied(), out))
+            .map_err(|error| Error::Wire(WireError::Encode(error)))
+    }
+
+    /// Writes BEGIN.
+    pub(crate) fn begin(&mut self) -> Result<(), Error> {
+        self.control(BEGIN.0)
+    }
+
+    /// Writes COMMIT.
+    pub(crate) fn commit(&mut self) -> Result<(), Error> {
+        self.control(COMMIT.0)
+    }
+
+    fn control(&mut self, name: &str) -> Result<(), Error> {
+        self.bind(name, &[], &[], Expect::Control)
+    }
+
+    /// Writes a statement without parameters that is used once.
+    pub(crate) fn once(&mut self, sql: &str, expect: Expect) -> Result<(), Error> {
+        let encode = |error| Error::Wire(WireError::Encode(error));
+        frontend::parse("", sql, [], self.wire.out()).map_err(encode)?;
+        self.bind("", &[], &[], expect)
+    }
+
+    /// Writes Bind and Execute of a prepared statement.
+    pub(crate) fn bind(&mut self, name: &str, formats: &[i16], values: &[&[u8]], expect: Expect) -> Result<(), Error> {
+        let out = self.wire.out();
+        let put = |value: &&[u8], buffer: &mut BytesMut| {
+            buffer.extend_from_slice(value);
+            Ok(IsNull::No)
+        };
+        let bound = frontend::bind("", name, formats.iter().copied(), values, put, [], out);
+        bound.map_err(|_| Error::Answer("a checkpoint that does not fit into a message"))?;
+        frontend::execute("", 0, out).map_err(|error| Error::Wire(WireError::Encode(error)))?;
+        self.pipeline.expect(expect);
+        Ok(())
+    }
+
+    /// Where statements are written, and where their answers are announced.
+    pub(crate) fn writing(&mut self) -> (&mut BytesMut, &mut Pipeline) {
+        (self.wire.out(), &mut self.pipeline)
+    }
+
+    /// The window has grown to its size.
+    pub(crate) fn is_window_full(&mut self) -> bool {
+        self.wire.out().len() >= WINDOW_BYTES
+    }
+
+    /// The answer to [`Expect::Answer`].
+    pub(crate) fn take_answer(&mut self) -> TextRow {
+        self.pipeline.take_answer()
+    }
+
+    /// Ends the window and sends it; waits only while too many are unanswered. Answers are read meanwhile.
+    pub(crate) async fn send_window(&mut self) -> Result<(), Error> {
+        frontend::sync(self.wire.out());
+        self.pipeline.expect(Expect::WindowEnd);
+        loop {
+            self.wire.drive().await?;
+            while let Some(message) = self.wire.try_next()? {
+                self.pipeline.accept(message)?;
+            }
+            let sent = self.wire.out().is_empty();
+            if sent && self.pipeline.windows() <= WINDOWS_MAX {
+                break;
+            }
+            if sent {
+                self.accept_one().await?;
+            }
+        }
+        if failpoint::is_due(Failpoint::AfterNthRow) {
+            self.die().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is written and waits for all answers.
+    ///
+    /// # Errors
+    /// Only of the session; a failed statement is [`Session::take_failed`].
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        if self.pipeline.has_open_window() {
+            self.send_window().await?;
+        }
+        while self.pipeline.windows() > 0 {
+            self.accept_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn accept_one(&mut self) -> Result<(), Error> {
+        let message = self.wire.next_message().await?;
+        self.pipeline.accept(message)
+    }
+
+    /// The first failure since it was last asked for.
+    pub(crate) fn take_failed(&mut self) -> Option<Failed> {
+        self.pipeline.take_failed()
+    }
+
+    /// Something failed, so that the rest need not be sent.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.pipeline.has_failed()
+    }
+
+    /// Leaves a failed transaction, and forgets all prepared statements.
+    pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
+        self.settle().await?;
+        let _ = self.take_failed(); // those after the first one
+        self.simple("ROLLBACK").await?;
+        self.simple("DEALLOCATE ALL").await?;
+        Ok(())
+    }
+
+    /// A failpoint: everything written so far reaches the target, then the process ends.
+    pub(crate) async fn die(&mut self) -> Result<(), Error> {
+        self.wire.flush().await?;
+        std::process::abort()
+    }
+
+    /// Ends the session in good order.
+    pub(crate) async fn close(self) {
+        self.wire.close().await;
+    }
+}
+
+fn text_row(body: &[u8]) -> TextRow {
+    data_row(body).map(|field| field.map(|bytes| String::from_utf8_lossy(bytes).into_owned())).collect()
+}

@@ -1,0 +1,172 @@
+//! What a target's task tells the rest of the process, and what it takes from it.
+
+use std::fmt;
+use std::time::Duration;
+
+use decoder::{Lsn, PgTimestamp, Xid};
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+
+/// Whose checkpoint: the stream that a target follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The source's system identifier.
+    pub system_id: u64,
+    /// The slot's name; unique within the source.
+    pub slot: String,
+}
+
+impl From<&segment_log::Identity> for Identity {
+    fn from(log: &segment_log::Identity) -> Identity {
+        Identity { system_id: log.system_id, slot: log.slot.clone() }
+    }
+}
+
+/// One target, as configured.
+#[derive(Debug, Clone)]
+pub struct TargetOptions {
+    /// Its name in the configuration; ends up in `application_name`.
+    pub name: String,
+    /// How to reach it.
+    pub conninfo: connection::Conninfo,
+    /// Whose checkpoint to keep.
+    pub identity: Identity,
+    /// A batch ends with the transaction that reaches this many rows.
+    pub batch_max_rows: u32,
+    /// How long a transaction may be held back to share a batch. The ordered tier never holds one back.
+    pub batch_max_delay: Duration,
+}
+
+/// What the operator wants. Sending [`Desired::Run`] again, even unchanged, makes a stopped target try once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Desired {
+    /// Apply.
+    Run,
+    /// Leave the target alone, without a session.
+    Paused,
+}
+
+/// A request to a running task.
+#[derive(Debug)]
+pub enum Command {
+    /// Pass over the one transaction that stopped the target, and record that.
+    Skip {
+        /// [`StoppedBy::lsn`] of that transaction; anything else is refused.
+        lsn: Lsn,
+        /// Why, for `walcast.skipped`.
+        reason: String,
+        /// What became of it.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+}
+
+/// The states of the design's contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// No checkpoint on the target.
+    New,
+    /// Being copied.
+    Bootstrapping,
+    /// Behind the log's end, or not connected and trying to.
+    CatchingUp,
+    /// At the log's end.
+    Streaming,
+    /// By command.
+    Paused,
+    /// An error that needs a person.
+    Stopped,
+    /// The log no longer holds its position.
+    Desync,
+}
+
+impl State {
+    /// The contract's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::New => "new",
+            State::Bootstrapping => "bootstrapping",
+            State::CatchingUp => "catching_up",
+            State::Streaming => "streaming",
+            State::Paused => "paused",
+            State::Stopped => "stopped",
+            State::Desync => "desync",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a batch is applied; cheapest first. A set-based *net* tier will come before `Ordered`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// In source order, pipelined.
+    Ordered,
+    /// One transaction, one statement at a time.
+    Single,
+}
+
+impl Tier {
+    /// For labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier::Ordered => "ordered",
+            Tier::Single => "single",
+        }
+    }
+}
+
+/// The last error of a target; it holds no row values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoppedBy {
+    /// `end_lsn` of the transaction; what `skip --lsn` takes. `None` when no transaction is at fault.
+    pub lsn: Option<Lsn>,
+    /// Its xid on the source.
+    pub xid: Option<Xid>,
+    /// The table, as `schema.table`.
+    pub relation: Option<String>,
+    /// The target's SQLSTATE, when it was the target that objected.
+    pub sqlstate: Option<String>,
+    /// One line.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Where a target stands; published through a watch channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// In the design's words.
+    pub state: State,
+    /// A session is established.
+    pub connected: bool,
+    /// Committed on the target up to here; `None` while unknown.
+    pub applied_lsn: Option<Lsn>,
+    /// Flushed to disk there; the log may be trimmed below it. `None` while unknown: nothing may be trimmed then.
+    pub checkpoint_lsn: Option<Lsn>,
+    /// When the oldest transaction that is not applied was committed on the source; the source of the lag in seconds.
+    pub oldest_unapplied: Option<PgTimestamp>,
+    /// Why it is stopped, or what it is retrying after; cleared by the next applied batch.
+    pub last_error: Option<StoppedBy>,
+    /// The tier in use.
+    pub tier: Tier,
+}
+
+impl Status {
+    /// Before the first connection.
+    pub fn initial() -> Status {
+        Status {
+            state: State::CatchingUp,
+            connected: false,
+            applied_lsn: None,
+            checkpoint_lsn: None,
+            oldest_unapplied: None,
+            last_error: None,
+            tier: Tier::Ordered,
+        }
+    }
+}

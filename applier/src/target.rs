@@ -1,0 +1,422 @@
+//! One target while there is a session to it: the walk over a batch's changes, shared by the tiers.
+
+use std::time::{Duration, Instant};
+
+use decoder::{Change, Lsn, PgTimestamp, RelationId};
+use segment_log::{FrameKind, Record, TransactionInfo};
+
+use crate::batch::{Batch, Feed, Limits, Part};
+use crate::catalog::{COLUMNS_QUERY, TABLE_QUERY, TableRow};
+use crate::checkpoint::{self, Checkpoint};
+use crate::encoder::{Encoder, Inserts, RowChange};
+use crate::error::{Error, Place};
+use crate::failpoint::{self, Failpoint};
+use crate::mapping::{self, Mapping};
+use crate::observer::Counts;
+use crate::pipeline::{Expect, Failed, Problem, Transactions};
+use crate::relations::Relations;
+use crate::session::Session;
+use crate::sql::{self, Guard};
+use crate::status::{Identity, TargetOptions, Tier};
+
+/// A session, the checkpoint it holds, and what was learnt about tables.
+pub(crate) struct Target {
+    session: Session,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) relations: Relations,
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Applied {
+    pub(crate) changes: Counts,
+    /// False when there was nothing to write, so that the target's checkpoint stayed where it is.
+    pub(crate) wrote: bool,
+    pub(crate) duration: Duration,
+}
+
+/// Why a batch was not applied, and which of its transactions may be to blame (`None`: any).
+#[derive(Debug)]
+pub(crate) struct BatchError {
+    pub(crate) error: Error,
+    pub(crate) suspects: Option<Transactions>,
+}
+
+impl From<Error> for BatchError {
+    fn from(error: Error) -> BatchError {
+        BatchError { error, suspects: None }
+    }
+}
+
+/// The state of one pass over a batch.
+struct Walk {
+    tier: Tier,
+    guard: Guard,
+    begun: bool,
+    changes: Counts,
+    /// Transactions met so far.
+    met: u32,
+    /// The one being walked.
+    info: Option<TransactionInfo>,
+}
+
+impl Walk {
+    fn current(&self) -> u32 {
+        self.met.saturating_sub(1)
+    }
+
+    fn blame(&self, error: Error) -> BatchError {
+        let at = self.current();
+        BatchError { error, suspects: Some(Transactions { first: at, last: at }) }
+    }
+}
+
+/// INSERTs that wait for neighbours, and their relation.
+#[derive(Default)]
+struct Group<'a> {
+    relation: Option<RelationId>,
+    inserts: Inserts<'a>,
+}
+
+impl Target {
+    /// Connects and takes hold of the checkpoint, whose position settles whether the last COMMIT was done.
+    pub(crate) async fn connect(options: &TargetOptions) -> Result<Target, Error> {
+        let mut session = Session::connect(&options.conninfo, &options.name).await?;
+        let checkpoint = Checkpoint::open(&mut session, &options.identity).await?;
+        session.prepare_fixed(checkpoint.statement())?;
+        Ok(Target { session, checkpoint, relations: Relations::default() })
+    }
+
+    /// Applies the batch in one target transaction.
+    ///
+    /// With little in it, COMMIT travels with the changes, which are guarded: one round trip. Otherwise all answers are
+    /// read before COMMIT is sent.
+    pub(crate) async fn apply(
+        &mut self,
+        feed: &mut Feed,
+        batch: &mut Batch,
+        limits: Limits,
+        tier: Tier,
+    ) -> Result<Applied, BatchError> {
+        let started = Instant::now();
+        let guard = crate::ordered::guard_for(tier, batch);
+        let mut walk = Walk { tier, guard, begun: false, changes: Counts::default(), met: 0, info: None };
+        loop {
+            for part in std::mem::take(&mut batch.parts) {
+                self.walk(&part, &mut walk, feed).await?;
+            }
+            if !batch.open {
+                break;
+            }
+            feed.extend(batch, limits)?;
+            if batch.parts.is_empty() {
+                feed.wait().await;
+            }
+        }
+        if let (true, Some(last)) = (walk.begun, batch.transactions.last()) {
+            self.finish(last, guard).await?;
+        }
+        Ok(Applied { changes: walk.changes, wrote: walk.begun, duration: started.elapsed() })
+    }
+
+    async fn finish(&mut self, last: &TransactionInfo, guard: Guard) -> Result<(), BatchError> {
+        if guard == Guard::Plain {
+            self.settle().await?;
+        }
+        if failpoint::is_due(Failpoint::BeforeCommit) {
+            self.session.die().await?;
+        }
+        self.commit_at(last.end_lsn, last.commit_time).await
+    }
+
+    async fn commit_at(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), BatchError> {
+        self.checkpoint.write_advance(&mut self.session, lsn, time)?;
+        self.session.commit()?;
+        if failpoint::is_due(Failpoint::AfterCommitBeforeReply) {
+            self.session.die().await?;
+        }
+        self.settle().await?;
+        let answer = self.session.take_answer();
+        self.checkpoint.advanced(lsn, &answer)?;
+        Ok(())
+    }
+
+    /// Waits for all answers.
+    async fn settle(&mut self) -> Result<(), BatchError> {
+        self.session.settle().await?;
+        self.session.take_failed().map_or(Ok(()), |failed| Err(batch_error(failed)))
+    }
+
+    async fn walk(&mut self, part: &Part, walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
+        if part.frame().kind() == FrameKind::Descriptors {
+            for (relation, message) in part.frame().descriptors() {
+                self.relations.describe(relation, message);
+            }
+            return Ok(());
+        }
+        let mut group = Group::default();
+        for piece in part.pieces() {
+            let info = piece.info();
+            let done = feed.is_before(&info);
+            if !done && piece.is_first() {
+                walk.met += 1;
+                walk.info = Some(info);
+            }
+            for record in piece.records() {
+                self.record(record, done, walk, &mut group).await?;
+            }
+        }
+        self.finish_group(&mut group).map_err(|error| walk.blame(error))
+    }
+
+    async fn record<'a>(
+        &mut self,
+        record: Record<'a>,
+        done: bool,
+        walk: &mut Walk,
+        group: &mut Group<'a>,
+    ) -> Result<(), BatchError> {
+        if let (Some(b'R'), Some(relation)) = (record.payload.first(), record.relation) {
+            if group.relation == Some(relation) {
+                self.finish_group(group).map_err(|error| walk.blame(error))?;
+            }
+            self.relations.describe(relation, record.payload);
+            return Ok(());
+        }
+        if done {
+            return Ok(());
+        }
+        let change = decoder::decode_change(record.payload).map_err(|error| walk.blame(error.into()))?;
+        match walk.tier {
+            Tier::Ordered => self.write(&change, walk, group).await?,
+            Tier::Single => self.apply_alone(&change, walk).await?,
+        }
+        if self.session.is_window_full() {
+            self.session.send_window().await?;
+        }
+        if self.session.has_failed() { self.settle().await } else { Ok(()) }
+    }
+
+    /// Writes one change; only a relation that is not known yet makes it wait.
+    async fn write<'a>(
+        &mut self,
+        change: &Change<'a>,
+        walk: &mut Walk,
+        group: &mut Group<'a>,
+    ) -> Result<(), BatchError> {
+        match change {
+            Change::Insert { relation, .. } if group.relation == Some(*relation) => {}
+            Change::Type { .. } | Change::Message { .. } | Change::Relation(_) => return Ok(()),
+            _ => self.finish_group(group).map_err(|error| walk.blame(error))?,
+        }
+        if !walk.begun {
+            self.begin(walk).await?;
+        }
+        match change {
+            Change::Truncate { relations, options } => {
+                for relation in relations {
+                    self.know(*relation, walk).await?;
+                }
+                self.truncate(relations, *options, walk)?;
+                walk.changes.truncates += 1;
+            }
+            _ => {
+                let Some(relation) = change.relation() else { return Ok(()) };
+                self.know(relation, walk).await?;
+                self.write_row(relation, change, walk, group).map_err(|error| walk.blame(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, walk: &mut Walk) -> Result<(), BatchError> {
+        if failpoint::is_due(Failpoint::BeforeBegin) {
+            self.session.die().await?;
+        }
+        self.session.begin()?;
+        walk.begun = true;
+        Ok(())
+    }
+
+    fn write_row<'a>(
+        &mut self,
+        relation: RelationId,
+        change: &Change<'a>,
+        walk: &mut Walk,
+        group: &mut Group<'a>,
+    ) -> Result<(), Error> {
+        let (guard, transaction) = (walk.guard, walk.current());
+        let mut encoder = encoder(&mut self.relations, &mut self.session, relation)?;
+        match change {
+            Change::Insert { new, .. } => {
+                group.relation = Some(relation);
+                encoder.insert(&mut group.inserts, *new, transaction)?;
+                walk.changes.inserts += 1;
+            }
+            Change::Update { old, new, .. } => {
+                encoder.change(&RowChange { new: Some(*new), old: *old, guard, transaction })?;
+                walk.changes.updates += 1;
+            }
+            Change::Delete { old, .. } => {
+                encoder.change(&RowChange { new: None, old: Some(*old), guard, transaction })?;
+                walk.changes.deletes += 1;
+            }
+            _ => {}
+        }
+        self.relations.count(relation, 1);
+        Ok(())
+    }
+
+    fn truncate(
+        &mut self,
+        relations: &[RelationId],
+        options: decoder::TruncateOptions,
+        walk: &Walk,
+    ) -> Result<(), BatchError> {
+        let mut tables = Vec::with_capacity(relations.len());
+        for relation in relations {
+            let mapped = self.relations.mapped(*relation).ok_or(Error::UnknownRelation(*relation));
+            tables.push(mapped.map_err(|error| walk.blame(error))?.mapping.table.reference());
+            self.relations.count(*relation, 1);
+        }
+        let at = walk.current();
+        let expect = Expect::Done(Transactions { first: at, last: at });
+        Ok(self.session.once(&sql::truncate(&tables, options), expect)?)
+    }
+
+    fn finish_group(&mut self, group: &mut Group<'_>) -> Result<(), Error> {
+        let Some(relation) = group.relation.take() else { return Ok(()) };
+        if group.inserts.is_empty() {
+            return Ok(());
+        }
+        encoder(&mut self.relations, &mut self.session, relation)?.finish_inserts(&mut group.inserts)
+    }
+
+    /// Looks the relation up on the target unless that was done.
+    async fn know(&mut self, relation: RelationId, walk: &Walk) -> Result<(), BatchError> {
+        if self.relations.mapped(relation).is_some() {
+            return Ok(());
+        }
+        self.settle().await?;
+        self.look_up(relation).await.map_err(|error| walk.blame(error))
+    }
+
+    async fn look_up(&mut self, relation: RelationId) -> Result<(), Error> {
+        let definition = self.relations.definition(relation)?;
+        let name = mapping::table_name(&definition);
+        let rows = self.session.query(TABLE_QUERY, &[&name.schema, &name.table]).await?;
+        let row = TableRow::read(&name, &rows)?;
+        let columns = self.session.query(COLUMNS_QUERY, &[&row.oid]).await?;
+        let table = row.with_columns(&name, &columns)?;
+        self.relations.map(relation, Mapping::new(definition, table)?);
+        Ok(())
+    }
+
+    /// One change of the single tier: written, sent, answered. Its error names it.
+    async fn apply_alone<'a>(&mut self, change: &Change<'a>, walk: &mut Walk) -> Result<(), BatchError> {
+        let mut group = Group::default();
+        let mut outcome = self.write(change, walk, &mut group).await;
+        if outcome.is_ok() {
+            outcome = self.finish_group(&mut group).map_err(|error| walk.blame(error));
+        }
+        if outcome.is_ok() {
+            self.session.settle().await?;
+            let failed = self.session.take_failed();
+            outcome = failed.map_or(Ok(()), |failed| Err(walk.blame(self.explain(failed, change))));
+        }
+        outcome.map_err(|failed| self.place(failed, change, walk))
+    }
+
+    fn explain(&mut self, failed: Failed, change: &Change<'_>) -> Error {
+        let operation = if matches!(change, Change::Delete { .. }) { "DELETE" } else { "UPDATE" };
+        let mapped = change.relation().and_then(|relation| self.relations.mapped(relation));
+        let (table, filtered) = mapped.map_or((String::new(), false), |m| (m.label.clone(), m.mapping.table.filtered));
+        match failed.problem {
+            Problem::Rows(0) => Error::NoRow { operation, table },
+            Problem::Rows(rows) => Error::SeveralRows { operation, table, rows },
+            Problem::Refused(error) if filtered && error.sqlstate == DIVISION_BY_ZERO => {
+                Error::NotOneRow { operation, table }
+            }
+            Problem::Refused(error) => Error::Refused(error),
+        }
+    }
+
+    fn place(&mut self, failed: BatchError, change: &Change<'_>, walk: &Walk) -> BatchError {
+        let relation = match change {
+            Change::Truncate { relations, .. } => relations.first().copied(),
+            _ => change.relation(),
+        };
+        let named = relation.and_then(|relation| self.relations.definition(relation).ok());
+        let relation = named.map(|definition| mapping::table_name(&definition).to_string());
+        let Some(info) = walk.info else { return failed };
+        let place = || Place { end_lsn: info.end_lsn, xid: info.xid, relation };
+        BatchError { error: failed.error.at(place), ..failed }
+    }
+
+    /// After a failed batch whose session still works: a clean slate, learnt anew.
+    pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
+        self.session.roll_back().await?;
+        self.relations.clear();
+        self.session.prepare_fixed(self.checkpoint.statement())
+    }
+
+    /// Keeps the number of prepared statements and mappings bounded.
+    pub(crate) async fn bound_memory(&mut self) -> Result<(), Error> {
+        if !self.relations.is_full() {
+            return Ok(());
+        }
+        self.session.roll_back().await?;
+        self.relations.forget_target();
+        self.session.prepare_fixed(self.checkpoint.statement())
+    }
+
+    /// Moves the checkpoint though nothing was applied, so that the log can be trimmed.
+    pub(crate) async fn move_checkpoint(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
+        self.session.begin()?;
+        self.commit_at(lsn, time).await.map_err(|failed| failed.error)
+    }
+
+    /// Passes over one transaction, on record.
+    pub(crate) async fn skip(
+        &mut self,
+        identity: &Identity,
+        info: &TransactionInfo,
+        reason: &str,
+    ) -> Result<(), Error> {
+        self.session.begin()?;
+        self.settle().await.map_err(|failed| failed.error)?;
+        checkpoint::record_skipped(&mut self.session, identity, info, reason).await?;
+        self.commit_at(info.end_lsn, info.commit_time).await.map_err(|failed| failed.error)
+    }
+
+    /// Asks what the target has on disk; also shows whether the session is alive.
+    pub(crate) async fn refresh_flushed(&mut self) -> Result<(), Error> {
+        self.checkpoint.refresh_flushed(&mut self.session).await
+    }
+
+    /// Ends the session.
+    pub(crate) async fn close(self) {
+        self.session.close().await;
+    }
+}
+
+const DIVISION_BY_ZERO: &str = "22012";
+
+fn encoder<'e>(relations: &'e mut Relations, session: &'e mut Session, id: RelationId) -> Result<Encoder<'e>, Error> {
+    let (mapped, statements) = relations.mapped_and_counter(id).ok_or(Error::UnknownRelation(id))?;
+    let (out, pipeline) = session.writing();
+    Ok(Encoder { mapped, statements, pipeline, out })
+}
+
+/// What the pipelined tier knows of a failure; the single tier will name it.
+fn batch_error(failed: Failed) -> BatchError {
+    let error = match failed.problem {
+        // Not of a change: the guard of the checkpoint.
+        Problem::Refused(error) if failed.transactions.is_none() && error.sqlstate == DIVISION_BY_ZERO => {
+            Error::CheckpointMoved
+        }
+        Problem::Refused(error) => Error::Refused(error),
+        Problem::Rows(_) => Error::NotOneRow { operation: "change", table: "of the batch".to_owned() },
+    };
+    BatchError { error, suspects: failed.transactions }
+}
