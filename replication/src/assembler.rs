@@ -315,9 +315,11 @@ impl Assembler {
     }
 
     fn append_frame(&mut self) -> Result<(), ReplicationError> {
-        while !self.frame.is_empty() {
-            let appended = self.writer.append(&mut self.frame);
-            self.unless_disk_full(appended)?;
+        // An open transaction stays in the builder: it is not empty after an append.
+        let mut appended = self.frame.is_empty();
+        while !appended {
+            let result = self.writer.append(&mut self.frame);
+            appended = self.unless_disk_full(result)?;
         }
         Ok(())
     }
