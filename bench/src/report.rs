@@ -136,14 +136,16 @@ impl Report {
     }
 }
 
-const METHOD: &str = "every figure is the median of its rounds, with the smallest and largest in parentheses. Each run reads a \
-fresh copy of the same slot; the contenders take turns, one at a time. Source and target are two servers with fsync on and, so that \
-rounds are alike, autovacuum off, rare \
-checkpoints and apply workers that start at once. The transport (tcp: 127.0.0.1, unix: the socket) is that of all connections \
-of a contender. After each backlog the target's tables are compared with the source's. CPU is user and system time of the \
-processes: the source's walsender, the program between (walcast or pg_recvlogical), and what applies on the target (apply worker, \
-or walcast's backends). Memory is the peak resident set of walcast, mapped pages of its log included. Compare figures of one table \
-only: they move with the machine, ratios do less.";
+const METHOD: &str = "\
+every figure is the median of its rounds, with the smallest and largest in parentheses. Ratios are to the \
+first row of a table: of rates (above 1 is faster) or of latencies (below 1 is faster). Each run reads a \
+fresh copy of the same slot; the contenders take turns, one at a time. Source and target are two servers \
+with fsync on and, so that rounds are alike, autovacuum off, rare checkpoints and apply workers that start \
+at once. The transport (tcp: 127.0.0.1, unix: the socket) is that of all connections of a contender. After \
+each backlog the target's tables are compared with the source's. CPU is user and system time of the \
+processes: the source's walsender, the program between (walcast or pg_recvlogical), and what applies on the \
+target (apply worker, or walcast's backends). Memory is the peak resident set of walcast, mapped pages of \
+its log included. Compare figures of one table only: they move with the machine, ratios do less.";
 
 fn throughput_table(measured: &Throughput) -> anyhow::Result<String> {
     let mut text = format!("## {}\n\n", measured.title);
