@@ -1,3 +1,75 @@
 //! walcast: feeds many PostgreSQL databases from one logical replication slot.
+//!
+//! This crate is the command line and the wiring; what happens to data is in the crates beside it (ARCHITECTURE.md).
 
-fn main() {}
+use std::process::ExitCode;
+
+mod cli;
+mod commands;
+mod connect;
+mod control;
+mod failure;
+mod http;
+mod logging;
+mod metrics;
+mod service;
+mod status;
+
+use cli::{Cli, Command, LogCommand};
+use failure::{Failure, Result};
+
+fn main() -> ExitCode {
+    let result = cli::parse().and_then(|cli| {
+        logging::start(cli.log_level())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::because("could not start the runtime", &e))?;
+        let result = runtime.block_on(dispatch(&cli));
+        // What still runs is cancelled or detached by now; a name lookup that hangs must not hold up the exit.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("walcast: {failure}");
+            if let Some(hint) = failure.hint_text() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(failure.exit_status())
+        }
+    }
+}
+
+async fn dispatch(cli: &Cli) -> Result<()> {
+    if let Command::Demo { seconds } = cli.command {
+        return commands::demo::run(seconds).await;
+    }
+    let config = config::Config::load(&cli.config)?;
+    match &cli.command {
+        Command::Check => commands::check::run(&config).await,
+        Command::Setup { print_sql: false } => commands::setup::run(&config).await,
+        Command::Setup { print_sql: true } => commands::setup::print_sql(&config).await,
+        Command::Bootstrap { targets, all, no_copy, .. } => {
+            commands::bootstrap::run(&config, targets, *all, *no_copy).await
+        }
+        Command::Run => commands::run::run(config).await,
+        Command::Status { json, watch } => commands::status::run(&config, *json, *watch).await,
+        Command::Verify { .. } => commands::later("verify", "comparing the rows of source and target"),
+        Command::Pause { target } => commands::targets::pause(&config, target).await,
+        Command::Resume { target } => commands::targets::resume(&config, target).await,
+        Command::Wait { target, lsn, timeout } => commands::wait::run(&config, target, *lsn, *timeout).await,
+        Command::Skip { target, lsn, reason } => commands::targets::skip(&config, target, *lsn, reason).await,
+        Command::Resync { .. } => commands::later("resync", "copying tables again"),
+        Command::Remove { target } => commands::targets::remove(&config, target).await,
+        Command::Log { command: LogCommand::Ls } => commands::log::ls(&config),
+        Command::Log { command: LogCommand::Check } => commands::log::check(&config),
+        Command::Log { command: LogCommand::Dump { from, to, table, json } } => {
+            let range = commands::log::Range { after: *from, to: *to, table: table.as_deref() };
+            commands::log::dump(&config, range, *json)
+        }
+        Command::Demo { .. } => unreachable!("the demo was run above, without a configuration"),
+        Command::Teardown => commands::teardown::run(&config).await,
+    }
+}

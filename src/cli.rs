@@ -1,0 +1,212 @@
+//! The command line: what may be written, nothing about what it does.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use decoder::Lsn;
+
+use crate::failure::Failure;
+
+/// Feeds many PostgreSQL databases from one logical replication slot.
+#[derive(Parser, Debug)]
+#[command(name = "walcast", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// The configuration file
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "walcast.toml")]
+    pub config: PathBuf,
+    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as "info,applier=debug" (default: info)
+    #[arg(long, global = true, value_name = "LEVEL", env = "WALCAST_LOG")]
+    pub log_level: Option<String>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// The log level. The demo's table is in the way of messages that are not about trouble.
+    pub(crate) fn log_level(&self) -> &str {
+        let default = if matches!(self.command, Command::Demo { .. }) { "warn" } else { "info" };
+        self.log_level.as_deref().unwrap_or(default)
+    }
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Check everything source and targets need, one line per requirement
+    Check,
+    /// Install schema, publication and slot on the source; may be run again
+    Setup {
+        /// Print the statements that would be run, run nothing
+        #[arg(long)]
+        print_sql: bool,
+    },
+    /// Make a target that the log is applied to
+    Bootstrap {
+        /// The targets
+        #[arg(value_name = "TARGET", required_unless_present = "all")]
+        targets: Vec<String>,
+        /// All targets of the configuration
+        #[arg(long, conflicts_with = "targets")]
+        all: bool,
+        /// Tables copied at a time
+        #[arg(long, value_name = "N")]
+        jobs: Option<u16>,
+        /// Copy nothing: the target equals the source as it was when the slot was made
+        #[arg(long)]
+        no_copy: bool,
+    },
+    /// Run the service until SIGTERM or SIGINT
+    Run,
+    /// Show source, log and targets
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Again every second
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Compare the rows of a target with the source's
+    Verify {
+        /// The target
+        target: String,
+        /// Only this table, as schema.table
+        #[arg(long, value_name = "T")]
+        table: Option<String>,
+        /// Repair what is different
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Stop applying to a target, until `resume`
+    Pause {
+        /// The target
+        target: String,
+    },
+    /// Go on applying to a target that is paused or stopped
+    Resume {
+        /// The target
+        target: String,
+    },
+    /// Wait until a target has applied a position
+    Wait {
+        /// The target
+        target: String,
+        /// The position; the source's current one when left out
+        #[arg(long, value_name = "L")]
+        lsn: Option<Lsn>,
+        /// Give up after this many seconds
+        #[arg(long, value_name = "S")]
+        timeout: Option<f64>,
+    },
+    /// Skip exactly one transaction that stopped a target; it is recorded in walcast.skipped there
+    Skip {
+        /// The target
+        target: String,
+        /// Its position, as in the target's last error
+        #[arg(long, value_name = "L")]
+        lsn: Lsn,
+        /// Why, for the record
+        #[arg(long, default_value = "skipped by command")]
+        reason: String,
+    },
+    /// Copy a target, or one of its tables, again
+    Resync {
+        /// The target
+        target: String,
+        /// Only this table, as schema.table
+        #[arg(long, value_name = "T")]
+        table: Option<String>,
+    },
+    /// Forget a target: its checkpoint is removed, its tables stay
+    Remove {
+        /// The target
+        target: String,
+    },
+    /// Look into the segment log, whether the service runs or not
+    Log {
+        /// What to look at
+        #[command(subcommand)]
+        command: LogCommand,
+    },
+    /// Show it all on throw-away clusters: a source, two targets, a load, and a comparison at the end
+    Demo {
+        /// How long the load runs
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        seconds: u64,
+    },
+    /// Remove everything that setup made, the slot included
+    Teardown,
+}
+
+/// What to look at in the log.
+#[derive(Subcommand, Debug)]
+pub(crate) enum LogCommand {
+    /// List the segments
+    Ls,
+    /// Verify every checksum
+    Check,
+    /// Print transactions and their changes
+    Dump {
+        /// Only transactions that end after this position
+        #[arg(long, value_name = "L")]
+        from: Option<Lsn>,
+        /// Only transactions that end at or before this position
+        #[arg(long, value_name = "L")]
+        to: Option<Lsn>,
+        /// Only changes of this table, as schema.table
+        #[arg(long, value_name = "T")]
+        table: Option<String>,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// It cannot be understood; the failure's exit status is 2. Help and version are printed and end the process.
+pub(crate) fn parse() -> Result<Cli, Failure> {
+    Cli::try_parse().map_err(|error| if error.use_stderr() { usage(&error.to_string()) } else { error.exit() })
+}
+
+/// clap's complaint of several lines, in one.
+fn usage(text: &str) -> Failure {
+    let complaint = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.contains("tip:"));
+    let message = complaint.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let message = message.strip_prefix("error: ").unwrap_or("a command is missing").to_owned();
+    Failure::new(message)
+        .hint(tip.unwrap_or("walcast --help lists the commands, walcast COMMAND --help its options"))
+        .usage()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn complaints_are_one_line_with_a_hint_and_status_2() {
+        for arguments in [&["walcast"][..], &["walcast", "wait"], &["walcast", "sttus"], &["walcast", "run", "--x"]] {
+            let error = Cli::try_parse_from(arguments).unwrap_err();
+            let failure = usage(&error.to_string());
+            let text = failure.to_string();
+            assert!(!text.is_empty() && !text.contains('\n'), "{arguments:?}: {text}");
+            assert!(failure.hint_text().is_some_and(|h| !h.is_empty()), "{arguments:?}");
+            assert_eq!(failure.exit_status(), 2);
+        }
+    }
+
+    #[test]
+    fn positions_are_checked_when_they_are_read() {
+        assert!(Cli::try_parse_from(["walcast", "wait", "a", "--lsn", "16/B374D848"]).is_ok());
+        assert!(Cli::try_parse_from(["walcast", "wait", "a", "--lsn", "nonsense"]).is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! `walcast run`
+
+use config::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{Failure, Result};
+use crate::service;
+
+/// Runs the service until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot start, or cannot go on without a person's help.
+pub(crate) async fn run(config: Config) -> Result<()> {
+    let shutdown = CancellationToken::new();
+    stop_on_signals(&shutdown)?;
+    service::run(config, shutdown).await
+}
+
+/// Cancels the token at the first SIGTERM or SIGINT.
+pub(crate) fn stop_on_signals(shutdown: &CancellationToken) -> Result<()> {
+    let failed = |e| Failure::because("could not listen to signals", &e);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = shutdown.cancelled() => return,
+        }
+        tracing::info!("stopping");
+        shutdown.cancel();
+    });
+    Ok(())
+}

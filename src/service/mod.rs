@@ -1,0 +1,167 @@
+//! The service: one stream from the source into the log, one applier per target, and who may ask about them.
+//!
+//! ```text
+//! open log ─▶ replication::run ─▶ log ─▶ applier::run, once per target          (stream.rs, target.rs: the two seams)
+//!                │                 │          │
+//!                └──── status ─────┴──────────┴──▶ control socket, HTTP, metrics
+//! ```
+
+mod gauges;
+mod marks;
+mod monitor;
+mod observer;
+mod offline;
+mod requests;
+mod retention;
+mod stream;
+mod target;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use config::Config;
+use decoder::Lsn;
+use metrics_exporter_prometheus::PrometheusHandle;
+use segment_log::Log;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Result;
+use crate::{control, http, metrics};
+use monitor::SourceView;
+use target::Target;
+
+pub(crate) use marks::Marks;
+pub(crate) use offline::{applied_offline, declare_offline, forget, status_offline};
+
+/// A clean stop takes no longer, whatever hangs.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the running service consists of, for those who ask about it.
+pub(crate) struct Service {
+    config: Config,
+    marks: Marks,
+    /// Told by the stream.
+    stream: Arc<replication::Status>,
+    /// Why there is no stream yet.
+    waiting_for: Mutex<Option<String>>,
+    /// The slot and the source's end, looked at now and then.
+    source: watch::Sender<SourceView>,
+    log: OnceLock<Log>,
+    targets: Mutex<BTreeMap<String, Target>>,
+    shutdown: CancellationToken,
+}
+
+impl Service {
+    fn new(config: Config, shutdown: CancellationToken) -> Service {
+        Service {
+            marks: Marks::new(&config.log.dir),
+            config,
+            stream: Arc::default(),
+            waiting_for: Mutex::default(),
+            source: watch::Sender::default(),
+            log: OnceLock::new(),
+            targets: Mutex::default(),
+            shutdown,
+        }
+    }
+
+    /// The log, once it is open.
+    pub(crate) fn log(&self) -> Option<&Log> {
+        self.log.get()
+    }
+
+    fn targets(&self) -> MutexGuard<'_, BTreeMap<String, Target>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The checkpoints of the declared targets.
+    fn checkpoints(&self) -> Vec<Option<Lsn>> {
+        self.targets().values().filter(|t| t.is_declared()).map(Target::checkpoint_lsn).collect()
+    }
+}
+
+/// Runs until `shutdown` is cancelled, and stops everything before it returns.
+///
+/// # Errors
+/// It cannot start, or cannot go on without a person's help. A target never is the reason.
+pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+    let handle = metrics::install()?;
+    let service = Arc::new(Service::new(config, shutdown.clone()));
+    let mut tasks = JoinSet::new();
+    let result = serve(&service, &mut tasks, handle).await;
+    shutdown.cancel();
+    stop(&service, tasks).await;
+    result
+}
+
+async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: PrometheusHandle) -> Result<()> {
+    let config = &service.config;
+    let shutdown = || service.shutdown.clone();
+    if let Some(address) = &config.http.listen {
+        let listener = http::listen(address).await?;
+        tracing::info!(%address, "listening for HTTP");
+        let site = http::Site { service: Arc::clone(service), metrics: handle.clone() };
+        tasks.spawn(http::serve(listener, site, shutdown()));
+    }
+    tasks.spawn(upkeep(handle, Arc::clone(service)));
+    let (conninfo, slot) = (config.source.conninfo.clone(), config.source.slot.clone());
+    tasks.spawn(monitor::run(conninfo, slot, service.source.clone(), shutdown()));
+    let Some((writer, log)) = stream::open_log(service).await? else { return Ok(()) };
+    let listener = control::listen(&config.log.dir)?;
+    tasks.spawn(control::serve(listener, Arc::clone(service), shutdown()));
+    service.start_targets(&log);
+    tasks.spawn(retention::run(Arc::clone(service), shutdown()));
+    stream::run(service, writer, log).await
+}
+
+impl Service {
+    fn start_targets(&self, log: &Log) {
+        // Asked for as late as possible: nobody sees the log before the targets that hold it.
+        let mut targets = self.targets();
+        for target in &self.config.targets {
+            let options = applier::TargetOptions {
+                name: target.name.clone(),
+                conninfo: target.conninfo.clone(),
+                identity: log.identity().into(),
+                batch_max_rows: target.apply.batch_max_rows,
+                batch_max_delay: target.apply.batch_max_delay,
+            };
+            let paused = self.marks.is_paused(&target.name);
+            let started = Target::start(options, log.clone(), paused, self.shutdown.child_token());
+            targets.insert(target.name.clone(), started);
+        }
+        drop(targets);
+        let already = self.log.set(log.clone()).is_err();
+        assert!(!already, "the log is opened once");
+    }
+}
+
+/// Histograms pile up unless somebody drains them.
+async fn upkeep(handle: PrometheusHandle, service: Arc<Service>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
+            () = service.shutdown.cancelled() => return,
+        }
+        service.update_gauges();
+        handle.run_upkeep();
+    }
+}
+
+/// Waits until everything has stopped, but not for ever: what a target or a client does must not hold up the exit.
+async fn stop(service: &Service, mut tasks: JoinSet<()>) {
+    let targets = std::mem::take(&mut *service.targets());
+    let all = async {
+        for target in targets.into_values() {
+            target.stop().await;
+        }
+        while tasks.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        tracing::warn!("not everything stopped within {} s; exiting all the same", STOP_TIMEOUT.as_secs());
+    }
+}

@@ -1,0 +1,151 @@
+//! What the control socket asks of the service.
+
+use std::time::Duration;
+
+use applier::{Desired, State, Status};
+use decoder::Lsn;
+use tokio::sync::watch;
+
+use super::target::{self, Target, stopping};
+use super::{Service, offline, stream};
+use crate::failure::{Failure, Result};
+use crate::status;
+
+impl Service {
+    /// Where everything stands.
+    pub(crate) fn status(&self) -> status::Status {
+        let head = self.head();
+        let targets = self.targets();
+        let of = |target: &config::Target| match targets.get(&target.name) {
+            Some(target) => Some(target.view(head).0),
+            // Not started yet, or forgotten.
+            None if self.log().is_none() => {
+                Some(status::Target { name: target.name.clone(), state: "new".to_owned(), ..Default::default() })
+            }
+            None => None,
+        };
+        status::Status {
+            source: self.source_view(),
+            log: self.log().map(stream::log_view),
+            targets: self.config.targets.iter().filter_map(of).collect(),
+        }
+    }
+
+    /// Stops applying to a target, over restarts too.
+    ///
+    /// # Errors
+    /// There is no such target.
+    pub(crate) async fn pause(&self, name: &str) -> Result<String> {
+        let status = self.with_target(name, Target::watch)?;
+        self.marks.set_paused(name, true)?;
+        self.with_target(name, |t| t.set_desired(Desired::Paused))?;
+        target::until(status, |s| s.state == State::Paused).await?;
+        Ok(format!("target \"{name}\" is paused"))
+    }
+
+    /// Goes on applying to a target that is paused or stopped.
+    ///
+    /// # Errors
+    /// There is no such target.
+    pub(crate) async fn resume(&self, name: &str) -> Result<String> {
+        let mut status = self.with_target(name, Target::watch)?;
+        self.marks.set_paused(name, false)?;
+        let before = status.borrow_and_update().state;
+        self.with_target(name, |t| t.set_desired(Desired::Run))?;
+        if matches!(before, State::Paused | State::Stopped) {
+            // A target that stops again at once may skip the states in between: any news will do.
+            let news = tokio::time::timeout(Duration::from_secs(2), status.changed()).await;
+            news.is_ok_and(|changed| changed.is_ok());
+        }
+        Ok(format!("target \"{name}\" is being applied to"))
+    }
+
+    /// Returns when the target has applied the position.
+    ///
+    /// # Errors
+    /// It did not within the time, or it cannot without a person's help.
+    pub(crate) async fn wait(&self, name: &str, lsn: Lsn, timeout: Option<Duration>) -> Result<String> {
+        let status = self.with_target(name, Target::watch)?;
+        let applied = applied(name, status.clone(), lsn);
+        match timeout {
+            None => applied.await,
+            Some(timeout) => match tokio::time::timeout(timeout, applied).await {
+                Ok(result) => result,
+                Err(_) => Err(too_late(name, &status.borrow(), lsn, timeout)),
+            },
+        }
+    }
+
+    /// Skips the transaction that stopped a target.
+    ///
+    /// # Errors
+    /// Another one stopped it, or none.
+    pub(crate) async fn skip(&self, name: &str, lsn: Lsn, reason: String) -> Result<String> {
+        let commands = self.with_target(name, Target::commands)?;
+        target::skip(commands, lsn, reason).await?;
+        Ok(format!("transaction {lsn} was skipped on target \"{name}\", see walcast.skipped there"))
+    }
+
+    /// Declares that a target equals the source at the beginning of the log.
+    ///
+    /// # Errors
+    /// The log begins later by now, or the target has a checkpoint already.
+    pub(crate) async fn declare(&self, name: &str) -> Result<String> {
+        let target = self.configured(name)?;
+        let log = self.log().ok_or_else(stopping)?;
+        let origin = self.marks.origin();
+        let first_lsn = log.positions().first_lsn;
+        let text = offline::declare_at(target, log.identity(), origin, first_lsn).await?;
+        self.with_target(name, |t| t.set_desired(Desired::Run))?;
+        Ok(text)
+    }
+
+    /// Stops applying to a target and forgets it.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(crate) async fn remove(&self, name: &str) -> Result<String> {
+        let configured = self.configured(name)?;
+        let running = self.targets().remove(name);
+        if let Some(running) = running {
+            running.stop().await;
+        }
+        offline::forget(&self.config, configured).await
+    }
+
+    fn configured(&self, name: &str) -> Result<&config::Target> {
+        self.config.target(name).ok_or_else(|| unknown(name))
+    }
+
+    fn with_target<T>(&self, name: &str, use_it: impl FnOnce(&Target) -> T) -> Result<T> {
+        self.targets().get(name).map(use_it).ok_or_else(|| unknown(name))
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(format!("the service has no target \"{}\"", name.escape_debug()))
+        .hint("the service read the configuration when it started; restart it after a change")
+}
+
+async fn applied(name: &str, mut status: watch::Receiver<Status>, lsn: Lsn) -> Result<String> {
+    let done = |s: &Status| s.applied_lsn.is_some_and(|applied| applied >= lsn);
+    let ended = |s: &Status| done(s) || matches!(s.state, State::Stopped | State::Desync);
+    let last = status.wait_for(|s| ended(s)).await.map_err(|_| stopping())?.clone();
+    match done(&last) {
+        true => Ok(format!("target \"{name}\" has applied {lsn}")),
+        false => {
+            let why = last.last_error.as_ref().map(|e| format!(": {}", e.message)).unwrap_or_default();
+            let hint = last.last_error.and_then(|e| e.hint);
+            Err(Failure::new(format!("target \"{name}\" is {}{why}", last.state))
+                .hint(hint.unwrap_or_else(|| "walcast status shows its last error".to_owned())))
+        }
+    }
+}
+
+fn too_late(name: &str, status: &Status, lsn: Lsn, timeout: Duration) -> Failure {
+    let applied = status.applied_lsn.map_or_else(|| "nothing".to_owned(), |lsn| lsn.to_string());
+    let state = status.state;
+    let seconds = timeout.as_secs_f64();
+    Failure::new(format!("target \"{name}\" has applied {applied}, not {lsn}, after {seconds} s; it is {state}"))
+        .hint("walcast status shows what it does")
+}

@@ -1,0 +1,61 @@
+//! How much of the log is kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use decoder::Lsn;
+use segment_log::Log;
+use tokio_util::sync::CancellationToken;
+
+use super::Service;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Trims the log until the shutdown.
+pub(crate) async fn run(service: Arc<Service>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = shutdown.cancelled() => return,
+        }
+        let Some(log) = service.log().cloned() else { continue };
+        let too_much = exceeded(&service, &log);
+        let Some(below) = removable_below(&service.checkpoints()).max(too_much) else { continue };
+        // Removing files may wait for the disk.
+        match tokio::task::spawn_blocking(move || log.trim(below)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "could not trim the log, trying again"),
+            Err(error) => tracing::error!(%error, "trimming the log failed"),
+        }
+    }
+}
+
+/// The position below which the log is given up although a target may need it: there is more than `retain_max`.
+fn exceeded(service: &Service, log: &Log) -> Option<Lsn> {
+    let most = service.config.log.retain_max;
+    let bytes = log.positions().bytes;
+    (bytes > most).then(|| {
+        tracing::warn!(bytes, retain_max = most, "the log is full: targets that are far behind become desync");
+        log.first_lsn_within(most)
+    })
+}
+
+/// The position below which no target needs the log. `checkpoints` are those of the declared targets; a target of which
+/// it is not known (it was not reachable since the start) holds everything, and so does the lack of any target: one may
+/// still be declared at the beginning of the log.
+fn removable_below(checkpoints: &[Option<Lsn>]) -> Option<Lsn> {
+    checkpoints.iter().copied().min().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_that_is_furthest_behind_holds_the_log() {
+        let lsn = |raw| Some(Lsn::from_u64(raw));
+        assert_eq!(removable_below(&[lsn(30), lsn(10), lsn(20)]), lsn(10));
+        assert_eq!(removable_below(&[lsn(30), None]), None);
+        assert_eq!(removable_below(&[]), None);
+    }
+}

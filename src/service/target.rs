@@ -1,0 +1,199 @@
+//! One target as the service holds it: the seam to `applier`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use applier::{Command, Desired, State, Status, StoppedBy, TargetOptions};
+use decoder::{Lsn, PgTimestamp};
+use segment_log::Log;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::observer::Recorder;
+use crate::failure::{Failure, Result, with_causes};
+use crate::status::{self, position};
+
+/// How long a command waits for the applier to take notice.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A target and its applier's task.
+pub(crate) struct Target {
+    name: String,
+    desired: watch::Sender<Desired>,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What the lag is measured against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    /// The end of the source's WAL, as far as known.
+    pub lsn: Option<Lsn>,
+    /// How long the source has been away; zero while it streams.
+    pub silence: Duration,
+}
+
+impl Target {
+    /// Starts applying.
+    pub(crate) fn start(options: TargetOptions, log: Log, paused: bool, stop: CancellationToken) -> Target {
+        let name = options.name.clone();
+        let (desired, desired_receiver) = watch::channel(if paused { Desired::Paused } else { Desired::Run });
+        let (commands, command_receiver) = mpsc::channel(1);
+        let (status_sender, status) = watch::channel(Status::initial());
+        let observer = Arc::new(Recorder::new(&name));
+        let (shutdown, label) = (stop.clone(), name.clone());
+        let task = tokio::spawn(async move {
+            let run = applier::run(options, log, desired_receiver, command_receiver, status_sender, observer, shutdown);
+            if let Err(error) = run.await {
+                tracing::error!(target = label, error = with_causes(&error), "cannot apply");
+            }
+        });
+        Target { name, desired, commands, status, stop, task }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it stands; changes are told.
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// The position below which it does not need the log any more; `None` while that is not known.
+    pub(crate) fn checkpoint_lsn(&self) -> Option<Lsn> {
+        self.status.borrow().checkpoint_lsn
+    }
+
+    /// Whether there is a checkpoint on the target, as far as known.
+    pub(crate) fn is_declared(&self) -> bool {
+        self.status.borrow().state != State::New
+    }
+
+    /// Says what the operator wants; said again, it makes a stopped target try once more.
+    pub(crate) fn set_desired(&self, desired: Desired) {
+        self.desired.send_replace(desired);
+    }
+
+    /// The way to ask for a skip.
+    pub(crate) fn commands(&self) -> mpsc::Sender<Command> {
+        self.commands.clone()
+    }
+
+    /// Stops applying and waits until it has stopped.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(target = self.name, %error, "the applier's task failed");
+        }
+    }
+
+    /// For status and metrics.
+    pub(crate) fn view(&self, head: Head) -> (status::Target, bool) {
+        let current = self.status.borrow().clone();
+        (view(&self.name, &current, head), current.connected)
+    }
+}
+
+/// Returns when the target's status has become so.
+pub(crate) async fn until(mut status: watch::Receiver<Status>, condition: impl Fn(&Status) -> bool) -> Result<()> {
+    match tokio::time::timeout(NOTICE_TIMEOUT, status.wait_for(|s| condition(s))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(stopping()),
+        Err(_) => Err(Failure::new("the target's applier does not answer").hint("walcast status shows what it does")),
+    }
+}
+
+/// Has the applier skip a transaction.
+pub(crate) async fn skip(commands: mpsc::Sender<Command>, lsn: Lsn, reason: String) -> Result<()> {
+    let (reply, answer) = oneshot::channel();
+    let sent = commands.send(Command::Skip { lsn, reason, reply }).await;
+    sent.map_err(|_| stopping())?;
+    let skipped = answer.await.map_err(|_| stopping())?;
+    skipped.map_err(|e| Failure::new(with_causes(&e)).maybe_hint(e.hint()))
+}
+
+/// The answer when the applier has gone.
+pub(crate) fn stopping() -> Failure {
+    Failure::new("the service is stopping").hint("start it again with `walcast run`")
+}
+
+fn view(name: &str, current: &Status, head: Head) -> status::Target {
+    status::Target {
+        name: name.to_owned(),
+        state: current.state.as_str().to_owned(),
+        applied_lsn: current.applied_lsn.map(position),
+        checkpoint_lsn: current.checkpoint_lsn.map(position),
+        lag_bytes: current.applied_lsn.zip(head.lsn).map(|(applied, end)| end.bytes_since(applied).unwrap_or(0)),
+        lag_seconds: current.applied_lsn.map(|_| lag_seconds(current.oldest_unapplied, head.silence)),
+        last_error: current.last_error.as_ref().map(error_text),
+    }
+}
+
+/// The age of the oldest transaction that is not applied; never less than the time for which nothing is known of the
+/// source. A source whose clock runs ahead does not make it negative.
+fn lag_seconds(oldest: Option<PgTimestamp>, silence: Duration) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let committed = oldest.map(|t| Duration::from_micros(u64::try_from(t.unix_micros()).unwrap_or(0)));
+    committed.map_or(Duration::ZERO, |t| now.saturating_sub(t)).max(silence).as_secs_f64()
+}
+
+/// Everything a person needs, in one line.
+fn error_text(error: &StoppedBy) -> String {
+    let parts = [
+        error.relation.as_ref().map(|relation| format!("relation {relation}")),
+        error.lsn.map(|lsn| format!("lsn {lsn}")),
+        error.xid.map(|xid| format!("xid {xid}")),
+        error.sqlstate.as_ref().map(|sqlstate| format!("SQLSTATE {sqlstate}")),
+        error.hint.as_ref().map(|hint| format!("hint: {hint}")),
+    ];
+    let details: Vec<String> = parts.into_iter().flatten().collect();
+    match details.is_empty() {
+        true => error.message.clone(),
+        false => format!("{} ({})", error.message, details.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use decoder::Xid;
+
+    #[test]
+    fn lag_is_never_negative_nor_less_than_the_silence() {
+        let future = PgTimestamp::from_unix_micros(i64::MAX / 2);
+        assert_eq!(lag_seconds(Some(future), Duration::ZERO), 0.0);
+        assert_eq!(lag_seconds(None, Duration::from_secs(7)), 7.0);
+        assert!(lag_seconds(Some(PgTimestamp(0)), Duration::ZERO) > 800_000_000.0);
+        assert!(lag_seconds(Some(PgTimestamp(i64::MIN)), Duration::ZERO) > 0.0);
+    }
+
+    #[test]
+    fn an_error_names_everything_that_is_known_of_it() {
+        let error = StoppedBy {
+            lsn: Some(Lsn::from_u64(0x10)),
+            xid: Some(Xid(7)),
+            relation: Some("public.t".into()),
+            sqlstate: Some("23505".into()),
+            message: "duplicate key".into(),
+            hint: Some("look".into()),
+        };
+        let text = "duplicate key (relation public.t; lsn 0/10; xid 7; SQLSTATE 23505; hint: look)";
+        assert_eq!(error_text(&error), text);
+    }
+
+    #[test]
+    fn lag_in_bytes_is_measured_to_the_sources_end() {
+        let mut current = Status::initial();
+        let head = Head { lsn: Some(Lsn::from_u64(100)), silence: Duration::ZERO };
+        assert_eq!(view("a", &current, head).lag_bytes, None);
+        current.applied_lsn = Some(Lsn::from_u64(60));
+        assert_eq!(view("a", &current, head).lag_bytes, Some(40));
+        current.applied_lsn = Some(Lsn::from_u64(160));
+        assert_eq!(view("a", &current, head).lag_bytes, Some(0));
+    }
+}
