@@ -154,7 +154,7 @@ async fn transactions_arrive_whole_in_commit_order_and_only_once_after_a_restart
     let running = fixture.run().await;
     fixture.sql("INSERT INTO t VALUES (1, 10), (2, NULL)");
     fixture.sql("UPDATE t SET b = 11 WHERE a = 1");
-    fixture.sql("DELETE FROM t WHERE a = 2; TRUNCATE t");
+    fixture.sql("BEGIN; DELETE FROM t WHERE a = 2; TRUNCATE t; COMMIT");
     fixture.sql("BEGIN; INSERT INTO t VALUES (9, 9); ROLLBACK");
     running.catch_up(&fixture).await;
     let expected = vec![vec!["I 1,10", "I 2,NULL"], vec!["U 1,11"], vec!["D", "T 1"]];
@@ -311,7 +311,7 @@ async fn a_killed_source_comes_back_without_loss_or_doubles() {
     for n in 0..3 {
         fixture.sql(&format!("INSERT INTO t VALUES ({n})"));
         fixture.source.kill9().expect("killed");
-        fixture.source.restart().expect("restarted");
+        fixture.source.resume().expect("started again");
     }
     let rows = fixture.sql("SELECT count(*) FROM t").parse::<usize>().expect("number");
     running.catch_up(&fixture).await;
