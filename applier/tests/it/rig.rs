@@ -1,0 +1,278 @@
+//! A target database, a log to fill by hand, and the task that applies it.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use applier::{BatchReport, Command, Desired, Error, Identity, Observer, State, Status, TargetOptions, Tier};
+use cluster::Cluster;
+use decoder::{Lsn, PgTimestamp, Xid};
+use segment_log::{FrameBuilder, Log, Options, Record, TransactionInfo, Writer};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::messages::Table;
+
+pub(crate) const START: Lsn = Lsn::from_u64(0x1000);
+const PATIENCE: Duration = Duration::from_secs(60);
+const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
+
+/// One server for all tests that run at the same time.
+fn shared_cluster() -> Arc<Cluster> {
+    static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    shared.upgrade().unwrap_or_else(|| {
+        let cluster = Cluster::builder().set("max_replication_slots", "50").set("wal_level", "logical");
+        let cluster = Arc::new(cluster.start().expect("a server"));
+        *shared = Arc::downgrade(&cluster);
+        cluster
+    })
+}
+
+/// The target, the log, and what was reported.
+pub(crate) struct Rig {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) database: String,
+    pub(crate) user: String,
+    pub(crate) batch_max_rows: u32,
+    pub(crate) log: Log,
+    pub(crate) seen: Arc<Seen>,
+    writer: Writer,
+    builder: FrameBuilder,
+    next: u64,
+    _dir: tempfile::TempDir,
+}
+
+/// What the observer was told.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) batches: AtomicU64,
+    pub(crate) rows: AtomicU64,
+    pub(crate) transactions: AtomicU64,
+    pub(crate) single: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) fallbacks: AtomicU64,
+    pub(crate) tables: Mutex<std::collections::BTreeMap<String, u64>>,
+}
+
+impl Observer for Seen {
+    fn batch(&self, report: &BatchReport<'_>) {
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        self.rows.fetch_add(report.changes.total(), Ordering::SeqCst);
+        self.transactions.fetch_add(report.transactions, Ordering::SeqCst);
+        self.single.fetch_add(u64::from(report.tier == Tier::Single), Ordering::SeqCst);
+        let mut tables = self.tables.lock().expect("no test panics in here");
+        report.tables.iter().for_each(|(table, rows)| *tables.entry((*table).to_owned()).or_default() += rows);
+    }
+
+    fn retry(&self) {
+        self.retries.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn error(&self, _sqlstate: Option<&str>) {}
+
+    fn fallback(&self, _tier: Tier) {
+        self.fallbacks.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Rig {
+    /// A fresh database with the schema given, declared at [`START`].
+    pub(crate) async fn new(schema: &str) -> Rig {
+        let rig = Rig::undeclared(shared_cluster(), schema);
+        rig.declare(START).await.expect("declared");
+        rig
+    }
+
+    /// The same without a checkpoint.
+    pub(crate) fn undeclared(cluster: Arc<Cluster>, schema: &str) -> Rig {
+        static DATABASES: AtomicU32 = AtomicU32::new(0);
+        let database = format!("target{}", DATABASES.fetch_add(1, Ordering::SeqCst));
+        cluster.create_database(&database).expect("a database");
+        cluster.sql(&database, schema).expect("the schema");
+        let dir = tempfile::tempdir().expect("a directory");
+        let identity = segment_log::Identity {
+            system_id: SYSTEM_ID,
+            timeline: 1,
+            database: "app".into(),
+            slot: "walcast".into(),
+            publication: "walcast".into(),
+        };
+        let on_sync = Arc::new(|_| ());
+        let dir_path = dir.path().join("log");
+        let options =
+            Options { dir: dir_path, segment_size: 1 << 20, retain_min: 0, identity, start: START, on_sync };
+        let (writer, log) = segment_log::open(options).expect("a log");
+        let (builder, seen) = (FrameBuilder::new(), Arc::default());
+        let user = "postgres".into();
+        Rig { cluster, database, user, batch_max_rows: 1000, log, seen, writer, builder, next: 0x2000, _dir: dir }
+    }
+
+    pub(crate) fn options(&self) -> TargetOptions {
+        let conninfo = self.cluster.conninfo(&self.database).with("user", &self.user).to_string();
+        TargetOptions {
+            name: "test".into(),
+            conninfo: connection::Conninfo::parse(&conninfo).expect("a connection string"),
+            identity: Identity { system_id: SYSTEM_ID, slot: "walcast".into() },
+            batch_max_rows: self.batch_max_rows,
+            batch_max_delay: Duration::from_millis(10),
+        }
+    }
+
+    pub(crate) async fn declare(&self, lsn: Lsn) -> Result<(), Error> {
+        let options = self.options();
+        applier::declare(&options.conninfo, &options.identity, lsn).await
+    }
+
+    pub(crate) async fn checkpoint(&self) -> Option<Lsn> {
+        let options = self.options();
+        applier::checkpoint(&options.conninfo, &options.identity).await.expect("a checkpoint that can be read")
+    }
+
+    /// One transaction of these messages, in the log.
+    pub(crate) fn transaction(&mut self, tables: &[&Table], messages: &[Vec<u8>]) -> Lsn {
+        let info = self.begin();
+        tables.iter().for_each(|table| self.builder.describe(table.relation(), &table.describe()));
+        messages.iter().for_each(|message| self.push(message));
+        self.commit();
+        self.append();
+        info.end_lsn
+    }
+
+    pub(crate) fn begin(&mut self) -> TransactionInfo {
+        let at = self.next;
+        self.next += 0x100;
+        let info = TransactionInfo {
+            xid: Xid(u32::try_from(at >> 8).unwrap_or(0)),
+            commit_lsn: Lsn::from_u64(at),
+            end_lsn: Lsn::from_u64(at + 0x30),
+            commit_time: PgTimestamp(700_000_000_000_000),
+        };
+        self.builder.begin(&info);
+        info
+    }
+
+    /// A change of the open transaction; what fills a frame is appended.
+    pub(crate) fn push(&mut self, message: &[u8]) {
+        let relation = |at: usize| message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+        match message.first() {
+            Some(b'T') => {
+                let count = relation(1).expect("a count") as usize;
+                let ids: Vec<_> = (0..count).map(|n| decoder::RelationId(relation(6 + 4 * n).expect("an id"))).collect();
+                self.builder.push_truncate(&ids, message);
+            }
+            Some(b'R') => self.builder.describe(decoder::RelationId(relation(1).expect("an id")), message),
+            _ => {
+                let relation = relation(1).map(decoder::RelationId);
+                self.builder.push(Record { relation, payload: message });
+            }
+        }
+        if self.builder.is_full() {
+            self.append();
+        }
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.builder.commit();
+    }
+
+    pub(crate) fn append(&mut self) {
+        self.writer.append(&mut self.builder).expect("appended");
+    }
+
+    pub(crate) fn append_progress(&mut self) -> Lsn {
+        let lsn = Lsn::from_u64(self.next);
+        self.next += 0x100;
+        self.writer.append_progress(lsn).expect("appended");
+        lsn
+    }
+
+    /// The target's answer.
+    pub(crate) fn sql(&self, script: &str) -> String {
+        self.cluster.sql(&self.database, script).expect("SQL that works")
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        self.start_with(self.options())
+    }
+
+    pub(crate) fn start_with(&self, options: TargetOptions) -> Running {
+        let (status_tx, status) = watch::channel(Status::initial());
+        let (desired, desired_rx) = watch::channel(Desired::Run);
+        let (commands, commands_rx) = mpsc::channel(4);
+        let shutdown = CancellationToken::new();
+        let (log, seen) = (self.log.clone(), self.seen.clone());
+        let task = applier::run(options, log, desired_rx, commands_rx, status_tx, seen, shutdown.clone());
+        Running { status, desired, commands, shutdown, task: tokio::spawn(task) }
+    }
+
+    /// Applies everything up to `lsn`, then stops.
+    pub(crate) async fn apply(&self, lsn: Lsn) {
+        let mut running = self.start();
+        running.applied(lsn).await;
+        running.stop().await;
+    }
+
+    /// Applies until the target stops, and says why.
+    pub(crate) async fn stopped(&self) -> applier::StoppedBy {
+        let mut running = self.start();
+        let why = running.state(State::Stopped).await.last_error.expect("an error");
+        running.stop().await;
+        why
+    }
+}
+
+/// A running task.
+pub(crate) struct Running {
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) desired: watch::Sender<Desired>,
+    commands: mpsc::Sender<Command>,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    /// Waits until `lsn` is applied.
+    pub(crate) async fn applied(&mut self, lsn: Lsn) -> Status {
+        self.until(|status| status.applied_lsn >= Some(lsn)).await
+    }
+
+    pub(crate) async fn state(&mut self, state: State) -> Status {
+        self.until(|status| status.state == state).await
+    }
+
+    pub(crate) async fn until(&mut self, condition: impl Fn(&Status) -> bool) -> Status {
+        let mut status = self.status.clone();
+        match patiently(status.wait_for(|status| condition(status))).await {
+            Some(Ok(status)) => status.clone(),
+            _ => panic!("waited in vain; the status is {:?}", *self.status.borrow()),
+        }
+    }
+
+    pub(crate) async fn skip(&self, lsn: Lsn) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Skip { lsn, reason: "a test's \\ 'reason'".into(), reply }).await.expect("a task");
+        patiently(answer).await.expect("an answer in time").expect("an answer")
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        patiently(self.task).await.expect("an end in time").expect("no panic").expect("a log that works");
+    }
+}
+
+pub(crate) async fn patiently<F: Future>(future: F) -> Option<F::Output> {
+    tokio::time::timeout(PATIENCE, future).await.ok()
+}
+
+/// Asks the server until it answers as wanted.
+pub(crate) async fn answers(rig: &Rig, script: &str, wanted: &str) {
+    let asked = patiently(async {
+        while rig.sql(script) != wanted {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(asked.await.is_some(), "{script} did not become {wanted}");
+}
