@@ -139,10 +139,8 @@ impl FrameBuilder {
 
     /// What was gathered has been written; goes on with `part`.
     pub(crate) fn continue_with(&mut self, part: Option<OpenPart>) {
-        match part {
-            Some(part) => (self.flat, self.truncated) = (part.flat, part.truncated),
-            None => self.clear_buffers(),
-        }
+        self.clear_buffers();
+        part.into_iter().for_each(|part| self.rejoin(part));
     }
 
     /// Makes the open transaction's changes so far a piece without an end.

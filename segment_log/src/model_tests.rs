@@ -285,7 +285,7 @@ fn run_step(mut bench: Bench, step: &Step, rng: &mut Rng) -> Bench {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
 
     #[test]
     fn the_log_holds_what_the_model_says(steps in prop::collection::vec(step(), 1..40), seed in any::<u64>()) {
