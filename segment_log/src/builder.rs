@@ -20,8 +20,8 @@ const KEPT_CAPACITY_BYTES: usize = 4 * 1024 * 1024;
 /// begin  describe* (push | push_truncate | describe)*  commit      any number of times
 /// ```
 ///
-/// When [`is_full`](FrameBuilder::is_full), give it to [`Writer::append`](crate::Writer::append) and go on where it was:
-/// the transaction that is open continues in the next frame.
+/// When [`is_full`](FrameBuilder::is_full), give it to [`Writer::append`](crate::Writer::append) and go on where it
+/// was: the transaction that is open continues in the next frame.
 ///
 /// # Panics
 /// Every method panics when called out of this order: that would mix up transactions.
@@ -107,8 +107,8 @@ impl FrameBuilder {
         self.flat.pieces.push(PieceMeta::new(&open.info, first | last, self.flat.records.len() as u32));
     }
 
-    /// Takes out what belongs to the open transaction when whole ones come before it, because an unfinished piece has its
-    /// frame to itself: recovery can then cut it off without losing a transaction that was acknowledged.
+    /// Takes out what belongs to the open transaction when whole ones come before it, because an unfinished piece has
+    /// its frame to itself: recovery can then cut it off without losing a transaction that was acknowledged.
     pub(crate) fn split_open(&mut self) -> Option<OpenPart> {
         let open = self.open.as_mut()?;
         if self.flat.pieces.is_empty() {

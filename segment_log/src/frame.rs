@@ -17,8 +17,8 @@
 //! 64 payload         one rkyv archive of `Flat` (none in a progress frame)
 //! ```
 //!
-//! All numbers are little-endian. A frame starts at a multiple of 16 bytes and never spans segments. The salt differs in
-//! each life of a file, so a frame that a recycled file still holds never passes for one of this segment.
+//! All numbers are little-endian. A frame starts at a multiple of 16 bytes and never spans segments. The salt differs
+//! in each life of a file, so a frame that a recycled file still holds never passes for one of this segment.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 ///
 /// A change of the directory (create, rename, unlink) is on disk only after `sync_dir`, a write only after `sync`.
 pub(crate) trait Fs: Send + Sync {
-    /// Makes the directory (0700) when it is missing, and checks that nobody else can use it; the text says what is wrong.
+    /// Makes the directory (0700) when it is missing, and checks that nobody else can use it; the text says what is
+    /// wrong.
     fn prepare_dir(&self, dir: &Path) -> io::Result<Result<(), String>>;
     /// Names of everything in it.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
@@ -102,8 +103,8 @@ struct RealFile {
     file: fs::File,
 }
 
-/// File systems on which a `MAP_SHARED` map and `pwrite` share one page cache (magic numbers of statfs(2)): ext2/3/4, xfs,
-/// btrfs, tmpfs, overlayfs, f2fs. Elsewhere (NFS, FUSE, …) frames are read with pread.
+/// File systems on which a `MAP_SHARED` map and `pwrite` share one page cache (magic numbers of statfs(2)): ext2/3/4,
+/// xfs, btrfs, tmpfs, overlayfs, f2fs. Elsewhere (NFS, FUSE, …) frames are read with pread.
 const COHERENT_MAPS: [u64; 6] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0xF2F5_2010];
 
 impl Fs for RealFs {

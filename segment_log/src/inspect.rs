@@ -171,8 +171,8 @@ impl Inspector {
         }
     }
 
-    /// Every frame from the segment that holds `from` up to the first one behind `to`; an error ends it. The last pieces
-    /// may be of a transaction whose end is not there, or not yet.
+    /// Every frame from the segment that holds `from` up to the first one behind `to`; an error ends it. The last
+    /// pieces may be of a transaction whose end is not there, or not yet.
     pub fn frames(&self, from: Lsn, to: Lsn) -> impl Iterator<Item = Result<Frame, ReadError>> {
         let at = self.files.partition_point(|file| file.header.first_lsn <= from).saturating_sub(1);
         let mut frames = Frames { files: &self.files, index: at, walk: None };

@@ -14,11 +14,12 @@
 //!
 //! A new log begins at 0/1000, the slot's position. Two transactions are appended in one frame, one ends at 0/1200, the
 //! other at 0/1500: `appended_lsn` is 0/1500, cursors see both, `durable` is still 0/1000. The syncer comes back:
-//! `durable` is 0/1500, and that is what the slot is told. The next transaction ends at 0/9000 and is so large that it fills
-//! two segments: its frames are written and synced, but `appended_lsn` stays at 0/1500 until its last piece is there; a
-//! crash before cuts it off. The segment in whose middle it goes on has `first_lsn` 0/9000, because only transactions that
-//! end after that are whole in it and those that follow: a target whose checkpoint is 0/1500 begins in the segment before,
-//! and that one can be trimmed only below 0/9000. The source is idle at 0/A000: a progress mark moves the log there.
+//! `durable` is 0/1500, and that is what the slot is told. The next transaction ends at 0/9000 and is so large that
+//! it fills two segments: its frames are written and synced, but `appended_lsn` stays at 0/1500 until its last piece
+//! is there; a crash before cuts it off. The segment in whose middle it goes on has `first_lsn` 0/9000, because only
+//! transactions that end after that are whole in it and those that follow: a target whose checkpoint is 0/1500 begins
+//! in the segment before, and that one can be trimmed only below 0/9000. The source is idle at 0/A000: a progress
+//! mark moves the log there.
 //!
 //! # What is where
 //!

@@ -230,8 +230,8 @@ impl Log {
         Cursor::open(Arc::clone(&self.shared), after)
     }
 
-    /// Gives up whole segments whose every transaction has `end_lsn <= below`, oldest first; never the last segment, never
-    /// what is not durable, and never so much that less than `retain_min` bytes would be left.
+    /// Gives up whole segments whose every transaction has `end_lsn <= below`, oldest first; never the last segment,
+    /// never what is not durable, and never so much that less than `retain_min` bytes would be left.
     ///
     /// # Errors
     /// When a file can't be removed; it can be tried again.

@@ -13,9 +13,9 @@ use crate::segment::Segment;
 
 /// Tails the log from a position on.
 ///
-/// It yields frames in the order of the log, each checked once. A frame of a transaction that spans frames is yielded only
-/// when the whole transaction has been appended. Wait for more with [`Log::watch`](crate::Log::watch): mark the channel
-/// as seen, then read until `None`, then wait for a change.
+/// It yields frames in the order of the log, each checked once. A frame of a transaction that spans frames is yielded
+/// only when the whole transaction has been appended. Wait for more with [`Log::watch`](crate::Log::watch): mark the
+/// channel as seen, then read until `None`, then wait for a change.
 pub struct Cursor {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
@@ -39,8 +39,8 @@ impl Cursor {
     /// The next frame; `None` at the head of the log.
     ///
     /// # Errors
-    /// Damage, or that the log failed. A cursor that was left so far behind that its segment's successor was trimmed gets
-    /// [`ReadError::Desync`].
+    /// Damage, or that the log failed. A cursor that was left so far behind that its segment's successor was trimmed
+    /// gets [`ReadError::Desync`].
     pub fn next_frame(&mut self) -> Result<Option<Frame>, ReadError> {
         if let Some(fatal) = self.shared.failure() {
             return Err(fatal.into());

@@ -18,12 +18,12 @@
 //! | a first segment that begins inside a transaction whose end is missing | damage: only a durable one is trimmed so |
 //!
 //! Cutting removes the later segments, newest first, zeroes the rest of the segment, and fsyncs. Then the frames that
-//! nothing says were synced are written again and fsynced: the kernel may hold them in memory only, and may have reported
-//! the failure to write them to the process that is gone.
+//! nothing says were synced are written again and fsynced: the kernel may hold them in memory only, and may have
+//! reported the failure to write them to the process that is gone.
 //!
-//! Frames are read from the first segment that may hold unsynced ones: its successors' headers say how far the log had been
-//! synced when they were made. Older ones are checked by whoever reads them, and by `walcast log check`; so the time of
-//! a start does not grow with the log.
+//! Frames are read from the first segment that may hold unsynced ones: its successors' headers say how far the log
+//! had been synced when they were made. Older ones are checked by whoever reads them, and by `walcast log check`; so
+//! the time of a start does not grow with the log.
 
 use std::collections::VecDeque;
 use std::path::Path;

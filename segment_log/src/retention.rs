@@ -1,7 +1,7 @@
 //! Segment files come and go: creation, trimming, and recycling in between.
 //!
-//! A recycled file has its blocks allocated and written, which makes fdatasync about twice as fast as on a fresh one. Its
-//! old frames stay in it; they don't count, because the new header has another salt.
+//! A recycled file has its blocks allocated and written, which makes fdatasync about twice as fast as on a fresh one.
+//! Its old frames stay in it; they don't count, because the new header has another salt.
 //!
 //! ```text
 //! create   *.tmp (fallocate) or *.free ── header, fdatasync ── rename to *.seg, fsync directory

@@ -162,8 +162,8 @@ impl Scan {
         Ok(header.is_some_and(|header| header.is_plausible() && header.frame_no >= self.chain.frame_no))
     }
 
-    /// What valid frames with higher numbers, at or after the current offset, say about how far the log had been synced;
-    /// `None` when there are none.
+    /// What valid frames with higher numbers, at or after the current offset, say about how far the log had been
+    /// synced; `None` when there are none.
     pub(crate) fn synced_by_later_frames(&mut self) -> Result<Option<u64>, IoError> {
         let mut synced = None;
         let mut offset = self.offset;

@@ -1,8 +1,8 @@
 //! One open segment file: what is written, and the part of it that readers may see.
 //!
-//! The map is the crate's only unsafe code. Its contract: the directory is ours alone (0700, ours, flock), so nobody else
-//! truncates or changes a file; the writer writes each byte once, before it is published, and never again while this
-//! value lives; a file is recycled only after this value is gone.
+//! The map is the crate's only unsafe code. Its contract: the directory is ours alone (0700, ours, flock), so nobody
+//! else truncates or changes a file; the writer writes each byte once, before it is published, and never again while
+//! this value lives; a file is recycled only after this value is gone.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -75,9 +75,9 @@ impl Segment {
         if range.start > range.end || range.end > limit {
             return None;
         }
-        // SAFETY: the range lies inside the map and below `readable`, so by this module's contract its bytes were written
-        // before the store that `readable()` synchronised with, and stay as they are while `self`, and with it the map,
-        // lives; the slice borrows `self`.
+        // SAFETY: the range lies inside the map and below `readable`, so by this module's contract its bytes were
+        // written before the store that `readable()` synchronised with, and stay as they are while `self`, and with
+        // it the map, lives; the slice borrows `self`.
         Some(unsafe {
             std::slice::from_raw_parts(map.as_ptr().add(range.start as usize), (range.end - range.start) as usize)
         })

@@ -90,8 +90,8 @@ impl Writer {
         self.end_lsn
     }
 
-    /// Appends the whole transactions that were gathered, and a piece of the open one when it fills a frame by itself; an
-    /// open transaction goes on in the same builder.
+    /// Appends the whole transactions that were gathered, and a piece of the open one when it fills a frame by
+    /// itself; an open transaction goes on in the same builder.
     ///
     /// # Errors
     /// After [`AppendError::DiskFull`] nothing is lost: call it again with the same builder. Any other error is final.
@@ -353,7 +353,8 @@ impl Relations {
 }
 
 impl Contents<'_> {
-    /// Calls `visit` with each relation in the order of use, and whether the record describes it; runs of uses count once.
+    /// Calls `visit` with each relation in the order of use, and whether the record describes it; runs of uses count
+    /// once.
     fn for_each_use<E>(&self, mut visit: impl FnMut(RelationId, bool) -> Result<(), E>) -> Result<(), E> {
         let mut truncated = self.truncated.iter().peekable();
         let mut last = None;
