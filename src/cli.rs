@@ -14,7 +14,7 @@ pub(crate) struct Cli {
     /// The configuration file
     #[arg(short, long, global = true, value_name = "FILE", default_value = "walcast.toml")]
     pub config: PathBuf,
-    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as "info,applier=debug" (default: info)
+    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as "info,applier=debug" (default: info for run, warn for the rest)
     #[arg(long, global = true, value_name = "LEVEL", env = "WALCAST_LOG")]
     pub log_level: Option<String>,
     /// What to do
@@ -23,9 +23,10 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// The log level. The demo's table is in the way of messages that are not about trouble.
+    /// The log level. Only the service has something to tell beside its result; notices of servers are not ours to tell.
     pub(crate) fn log_level(&self) -> &str {
-        let default = if matches!(self.command, Command::Demo { .. }) { "warn" } else { "info" };
+        let service = matches!(self.command, Command::Run);
+        let default = if service { "info,tokio_postgres=warn" } else { "warn" };
         self.log_level.as_deref().unwrap_or(default)
     }
 }

@@ -7,13 +7,12 @@ use tokio_postgres::error::SqlState;
 #[non_exhaustive]
 pub enum Error {
     /// The server or the connection refused a statement.
-    #[error("could not {doing}: {}", one_line(source))]
+    #[error("could not {doing}: {}", one_line(cause))]
     Statement {
         /// What was being done, in the infinitive.
         doing: &'static str,
-        /// What the server or the connection said.
-        #[source]
-        source: tokio_postgres::Error,
+        /// What the server or the connection said. It is part of the message, so it is not the error's source as well.
+        cause: tokio_postgres::Error,
     },
     /// An answer was not of the expected form.
     #[error("could not {doing}: unexpected answer \"{answer}\"")]
@@ -58,13 +57,13 @@ pub enum Error {
 impl Error {
     /// For `map_err`: what was being done when the statement failed.
     pub(crate) fn doing(doing: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
-        move |source| Error::Statement { doing, source }
+        move |cause| Error::Statement { doing, cause }
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Error::Statement { source, .. } => source.code().and_then(hint_for),
+            Error::Statement { cause, .. } => cause.code().and_then(hint_for),
             Error::Answer { .. } => Some("is this a PostgreSQL server of version 14 to 18?"),
             Error::PublicationKind { .. } => Some("run `walcast teardown` first, or name another publication"),
             Error::SlotKind { .. } => Some("name another slot in [source], or drop this one if nobody needs it"),

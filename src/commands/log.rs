@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use config::Config;
-use decoder::{Change, ColumnValue, Lsn, Relation, RelationId, Tuple};
+use decoder::{Change, ColumnValue, Lsn, Relation, RelationId, Tuple, TypeOid};
 use segment_log::{Inspector, Piece, SegmentSummary};
 use serde_json::{Map, Value, json};
 
@@ -168,11 +168,9 @@ impl Dump<'_> {
             object.extend(fields);
             return format!("{}\n", Value::Object(object));
         }
-        let fields = fields.iter().map(|(name, value)| match value {
-            Value::String(text) if name == "table" => text.escape_debug().to_string(),
-            value => format!("{name} {value}"),
-        });
-        format!("  {kind} {}\n", fields.collect::<Vec<_>>().join(" "))
+        let table = fields.get("table").and_then(Value::as_str).map(|name| format!(" {}", name.escape_debug()));
+        let rest = fields.iter().filter(|(name, _)| *name != "table").map(|(name, value)| format!(" {name} {value}"));
+        format!("  {kind}{}{}\n", table.unwrap_or_default(), rest.collect::<String>())
     }
 
     fn fields(&self, change: &Change<'_>) -> (&'static str, Map<String, Value>) {
@@ -214,24 +212,67 @@ impl Dump<'_> {
         (kind, fields)
     }
 
-    /// Columns by name; binary values as `\x…`, columns that were not sent left out.
+    /// Columns by name; those that were not sent are left out.
     fn row(&self, id: RelationId, row: Tuple<'_>) -> Value {
         let columns = self.relations.get(&id).map(|relation| relation.columns.as_slice()).unwrap_or_default();
-        let mut names = columns.iter().map(|column| column.name.clone());
+        let mut columns = columns.iter();
         let mut object = Map::new();
         for (number, value) in row.columns().enumerate() {
-            let name = names.next().unwrap_or_else(|| format!("column {}", number + 1));
-            match value {
-                ColumnValue::Null => drop(object.insert(name, Value::Null)),
-                ColumnValue::Text(text) => drop(object.insert(name, json!(String::from_utf8_lossy(text)))),
-                ColumnValue::Binary(binary) => drop(object.insert(name, json!(hexadecimal(binary)))),
-                ColumnValue::UnchangedToast => {}
+            let column = columns.next();
+            let name = column.map_or_else(|| format!("column {}", number + 1), |column| column.name.clone());
+            if let Some(value) = shown_value(column.map(|column| column.type_oid), value) {
+                object.insert(name, value);
             }
         }
         Value::Object(object)
     }
 }
 
+/// A value for reading; `None` for one that was not sent. Values that PostgreSQL sent in text are texts as they are.
+fn shown_value(type_oid: Option<TypeOid>, value: ColumnValue<'_>) -> Option<Value> {
+    match value {
+        ColumnValue::Null => Some(Value::Null),
+        ColumnValue::UnchangedToast => None,
+        ColumnValue::Text(text) => Some(json!(String::from_utf8_lossy(text))),
+        ColumnValue::Binary(binary) => {
+            let readable = type_oid.and_then(|type_oid| readable(type_oid, binary));
+            Some(readable.unwrap_or_else(|| json!(hexadecimal(binary))))
+        }
+    }
+}
+
+/// Values of the commonest types in PostgreSQL's binary format, as PostgreSQL would show them.
+fn readable(type_oid: TypeOid, binary: &[u8]) -> Option<Value> {
+    // OIDs of pg_type.dat; they never change.
+    let text = match type_oid.0 {
+        16 => if binary == [0] { "f" } else { "t" }.to_owned(),
+        21 => i16::from_be_bytes(binary.try_into().ok()?).to_string(),
+        23 => i32::from_be_bytes(binary.try_into().ok()?).to_string(),
+        20 => i64::from_be_bytes(binary.try_into().ok()?).to_string(),
+        25 | 1042 | 1043 => String::from_utf8_lossy(binary).into_owned(),
+        _ => return None,
+    };
+    Some(json!(text))
+}
+
+/// The rest, as bytea is shown.
 fn hexadecimal(binary: &[u8]) -> String {
     binary.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_shown_as_postgresql_would_or_in_hexadecimal() {
+        let shown = |type_oid, bytes| shown_value(Some(TypeOid(type_oid)), ColumnValue::Binary(bytes));
+        assert_eq!(shown(23, &[0xff, 0xff, 0xff, 0xfe]), Some(json!("-2")));
+        assert_eq!(shown(25, b"a\nb"), Some(json!("a\nb")));
+        assert_eq!(shown(16, &[1]), Some(json!("t")));
+        assert_eq!(shown(23, &[1, 2]), Some(json!("\\x0102")), "a value of the wrong length");
+        assert_eq!(shown(1700, &[0, 0xab]), Some(json!("\\x00ab")));
+        assert_eq!(shown_value(None, ColumnValue::Text(b"1")), Some(json!("1")));
+        assert_eq!(shown_value(None, ColumnValue::UnchangedToast), None);
+    }
 }

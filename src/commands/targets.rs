@@ -66,5 +66,7 @@ pub(crate) async fn remove(config: &Config, name: &str) -> Result<()> {
         Some(_) => return Err(Failure::new("the service's answer does not fit the request")),
         None => forget(config, target).await?,
     };
-    print(&format!("{text}\nhint: take it out of the configuration, or the next `walcast run` will show it as new\n"))
+    print(&format!("{text}\n"))?;
+    eprintln!("hint: take it out of the configuration, or the next `walcast run` will show it as new");
+    Ok(())
 }

@@ -18,7 +18,7 @@ mod target;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::Config;
 use decoder::Lsn;
@@ -43,6 +43,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// What the running service consists of, for those who ask about it.
 pub(crate) struct Service {
     config: Config,
+    started: Instant,
     marks: Marks,
     /// Told by the stream.
     stream: Arc<replication::Status>,
@@ -60,6 +61,7 @@ impl Service {
         Service {
             marks: Marks::new(&config.log.dir),
             config,
+            started: Instant::now(),
             stream: Arc::default(),
             waiting_for: Mutex::default(),
             source: watch::Sender::default(),
@@ -120,9 +122,16 @@ async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: Promethe
 
 impl Service {
     fn start_targets(&self, log: &Log) {
-        // Asked for as late as possible: nobody sees the log before the targets that hold it.
-        let mut targets = self.targets();
         for target in &self.config.targets {
+            self.start_target(target, log);
+        }
+        let already = self.log.set(log.clone()).is_err();
+        assert!(!already, "the log is opened once");
+    }
+
+    /// Starts applying to a target, unless that is going on already.
+    fn start_target(&self, target: &config::Target, log: &Log) {
+        let start = || {
             let options = applier::TargetOptions {
                 name: target.name.clone(),
                 conninfo: target.conninfo.clone(),
@@ -131,12 +140,9 @@ impl Service {
                 batch_max_delay: target.apply.batch_max_delay,
             };
             let paused = self.marks.is_paused(&target.name);
-            let started = Target::start(options, log.clone(), paused, self.shutdown.child_token());
-            targets.insert(target.name.clone(), started);
-        }
-        drop(targets);
-        let already = self.log.set(log.clone()).is_err();
-        assert!(!already, "the log is opened once");
+            Target::start(options, log.clone(), paused, self.shutdown.child_token())
+        };
+        self.targets().entry(target.name.clone()).or_insert_with(start);
     }
 }
 

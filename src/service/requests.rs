@@ -53,9 +53,8 @@ impl Service {
         let before = status.borrow_and_update().state;
         self.with_target(name, |t| t.set_desired(Desired::Run))?;
         if matches!(before, State::Paused | State::Stopped) {
-            // A target that stops again at once may skip the states in between: any news will do.
-            let news = tokio::time::timeout(Duration::from_secs(2), status.changed()).await;
-            news.is_ok_and(|changed| changed.is_ok());
+            // A target that stops again at once may skip the states in between: any news will do, and no news too.
+            let _ = tokio::time::timeout(Duration::from_secs(2), status.changed()).await;
         }
         Ok(format!("target \"{name}\" is being applied to"))
     }
@@ -96,7 +95,10 @@ impl Service {
         let origin = self.marks.origin();
         let first_lsn = log.positions().first_lsn;
         let text = offline::declare_at(target, log.identity(), origin, first_lsn).await?;
-        self.with_target(name, |t| t.set_desired(Desired::Run))?;
+        // It may have been forgotten while the service ran.
+        self.start_target(target, log);
+        let desired = if self.marks.is_paused(name) { Desired::Paused } else { Desired::Run };
+        self.with_target(name, |t| t.set_desired(desired))?;
         Ok(text)
     }
 

@@ -158,9 +158,11 @@ impl Service {
     pub(super) fn head(&self) -> Head {
         let seen = self.source.borrow().current_lsn;
         let streaming = *self.stream.state().borrow() == State::Streaming;
-        let silence = if streaming { None } else { self.stream.silence() };
+        // A source that was never heard of has been away since the start.
+        let away = || self.stream.silence().unwrap_or_else(|| self.started.elapsed());
+        let silence = if streaming { Duration::ZERO } else { away() };
         let appended = self.log().map(|log| log.positions().appended_lsn);
-        Head { lsn: seen.max(self.stream.received_lsn()).max(appended), silence: silence.unwrap_or_default() }
+        Head { lsn: seen.max(self.stream.received_lsn()).max(appended), silence }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One target as the service holds it: the seam to `applier`.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use applier::{Command, Desired, State, Status, StoppedBy, TargetOptions};
 use decoder::{Lsn, PgTimestamp};
@@ -25,6 +25,8 @@ pub(crate) struct Target {
     status: watch::Receiver<Status>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    /// When it was last seen to have everything.
+    caught_up: Mutex<Instant>,
 }
 
 /// What the lag is measured against.
@@ -51,7 +53,7 @@ impl Target {
                 tracing::error!(target = label, error = with_causes(&error), "cannot apply");
             }
         });
-        Target { name, desired, commands, status, stop, task }
+        Target { name, desired, commands, status, stop, task, caught_up: Mutex::new(Instant::now()) }
     }
 
     /// Its name.
@@ -95,7 +97,23 @@ impl Target {
     /// For status and metrics.
     pub(crate) fn view(&self, head: Head) -> (status::Target, bool) {
         let current = self.status.borrow().clone();
-        (view(&self.name, &current, head), current.connected)
+        let mut view = view(&self.name, &current, head);
+        if let (Some(seconds), State::Paused | State::Stopped) = (&mut view.lag_seconds, current.state) {
+            // An applier at rest does not look at the log, so it does not know how old the oldest transaction is.
+            *seconds = seconds.max(self.behind_for(view.lag_bytes == Some(0)).as_secs_f64());
+        } else {
+            self.behind_for(true);
+        }
+        (view, current.connected)
+    }
+
+    /// For how long it has been behind, as far as anybody looked.
+    fn behind_for(&self, caught_up: bool) -> Duration {
+        let mut last = self.caught_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if caught_up {
+            *last = Instant::now();
+        }
+        last.elapsed()
     }
 }
 
