@@ -123,14 +123,17 @@ impl Session {
         Ok(())
     }
 
-    /// Prepares the statements that every batch uses; their answers come with the next window.
-    pub(crate) fn prepare_fixed(&mut self, advance: (&str, &[u32])) -> Result<(), Error> {
+    /// Prepares the statements that every batch uses.
+    pub(crate) async fn prepare_fixed(&mut self, advance: (&str, &[u32])) -> Result<(), Error> {
         let out = self.wire.out();
         let (sql, types) = advance;
         [(BEGIN.0, BEGIN.1, &[][..]), (COMMIT.0, COMMIT.1, &[][..]), (ADVANCE, sql, types)]
             .into_iter()
             .try_for_each(|(name, sql, types)| frontend::parse(name, sql, types.iter().copied(), out))
-            .map_err(|error| Error::Wire(WireError::Encode(error)))
+            .map_err(|error| Error::Wire(WireError::Encode(error)))?;
+        self.send_window().await?;
+        self.settle().await?;
+        self.take_failed().map_or(Ok(()), |_| Err(Error::Answer("BEGIN or COMMIT was not understood")))
     }
 
     /// Writes BEGIN.

@@ -83,7 +83,7 @@ impl Target {
     pub(crate) async fn connect(options: &TargetOptions) -> Result<Target, Error> {
         let mut session = Session::connect(&options.conninfo, &options.name).await?;
         let checkpoint = Checkpoint::open(&mut session, &options.identity).await?;
-        session.prepare_fixed(checkpoint.statement())?;
+        session.prepare_fixed(checkpoint.statement()).await?;
         Ok(Target { session, checkpoint, relations: Relations::default() })
     }
 
@@ -357,7 +357,7 @@ impl Target {
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
         self.session.roll_back().await?;
         self.relations.clear();
-        self.session.prepare_fixed(self.checkpoint.statement())
+        self.session.prepare_fixed(self.checkpoint.statement()).await
     }
 
     /// Keeps the number of prepared statements and mappings bounded.
@@ -367,7 +367,7 @@ impl Target {
         }
         self.session.roll_back().await?;
         self.relations.forget_target();
-        self.session.prepare_fixed(self.checkpoint.statement())
+        self.session.prepare_fixed(self.checkpoint.statement()).await
     }
 
     /// Moves the checkpoint though nothing was applied, so that the log can be trimmed.

@@ -71,10 +71,8 @@ async fn full_works_on_partitions_and_with_columns_of_the_targets_own() {
                   INSERT INTO p (a, j) VALUES (1, '{}'), (2, '{}')";
     let mut rig = Rig::new(schema).await;
     let p = Table::new(1, "p", &[(true, "j", 114), (true, "a", INT4)]).full();
-    let end = rig.transaction(
-        &[&p],
-        &[p.update_full(&[t("{}"), t("1")], &[t("[]"), t("2")]), p.delete(&[t("{}"), t("2")])],
-    );
+    let end =
+        rig.transaction(&[&p], &[p.update_full(&[t("{}"), t("1")], &[t("[]"), t("2")]), p.delete(&[t("{}"), t("2")])]);
     rig.apply(end).await;
     assert_eq!(rig.sql("SELECT a, j, own, g FROM p"), "2|[]|1|3");
 }
@@ -85,12 +83,14 @@ async fn t032_full_uses_an_index() {
                   CREATE INDEX ON i USING hash (n); CREATE INDEX ON i (b) WHERE b = ''; ANALYZE i";
     let mut rig = Rig::new(schema).await;
     let i = Table::new(1, "i", &[(true, "a", INT4), (true, "n", 1700), (true, "b", TEXT)]).full();
-    let deletes: Vec<_> = (1..=400).map(|n: u32| i.delete(&[t(n.to_string()), t(n.to_string()), t(n.to_string())])).collect();
+    let deletes: Vec<_> =
+        (1..=400).map(|n: u32| i.delete(&[t(n.to_string()), t(n.to_string()), t(n.to_string())])).collect();
     let end = rig.transaction(&[&i], &deletes);
     rig.apply(end).await;
     assert_eq!(rig.sql("SELECT count(*), min(a) FROM i"), "19600|401");
     rig.sql("SELECT pg_stat_clear_snapshot()");
-    crate::rig::answers(&rig, "SELECT idx_scan >= 400 FROM pg_stat_user_indexes WHERE indexrelname = 'i_n_idx'", "t").await;
+    crate::rig::answers(&rig, "SELECT idx_scan >= 400 FROM pg_stat_user_indexes WHERE indexrelname = 'i_n_idx'", "t")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,16 +99,11 @@ async fn index_identity_and_nondeterministic_keys_find_their_rows() {
                   CREATE TABLE c (id int, k text COLLATE ci NOT NULL UNIQUE, v text); \
                   INSERT INTO c VALUES (1, 'Key', 'a'), (2, 'other', 'b')";
     let mut rig = Rig::new(schema).await;
-    let c = Table {
-        identity: b'i',
-        ..Table::new(1, "c", &[(false, "id", INT4), (true, "k", TEXT), (false, "v", TEXT)])
-    };
+    let c =
+        Table { identity: b'i', ..Table::new(1, "c", &[(false, "id", INT4), (true, "k", TEXT), (false, "v", TEXT)]) };
     let end = rig.transaction(
         &[&c],
-        &[
-            c.update_key(&[Null, t("KEY"), Null], &[t("1"), t("kEY"), t("c")]),
-            c.delete(&[Null, t("OTHER"), Null]),
-        ],
+        &[c.update_key(&[Null, t("KEY"), Null], &[t("1"), t("kEY"), t("c")]), c.delete(&[Null, t("OTHER"), Null])],
     );
     rig.apply(end).await;
     assert_eq!(rig.sql("SELECT * FROM c"), "1|kEY|c");

@@ -27,10 +27,7 @@ async fn t001_t008_columns_go_by_name_and_extra_ones_stay_local() {
     );
     rig.apply(end).await;
     rig.sql("UPDATE items SET extra = 8 WHERE id = 1");
-    let end = rig.transaction(
-        &[],
-        &[items.update(&[t("1"), t("uno"), t("B")]), items.delete(&[t("2"), Null, Null])],
-    );
+    let end = rig.transaction(&[], &[items.update(&[t("1"), t("uno"), t("B")]), items.delete(&[t("2"), Null, Null])]);
     rig.apply(end).await;
     let rows = rig.sql("SELECT id, name, big, extra, twice FROM items ORDER BY id");
     assert_eq!(rows, "1|uno|B|8|2\n3||x|7|6");
@@ -212,7 +209,8 @@ async fn a_relation_announced_anew_and_a_table_altered_behind_our_back_are_looke
     running.applied(end).await;
     // The target's column changes its type: the cached plan is useless.
     rig.sql("ALTER TABLE items ALTER name TYPE varchar(30), ALTER big TYPE varchar(40)");
-    let end = rig.transaction(&[], &[items.update(&[t("1"), t("aa"), t("bb")]), items.insert(&[t("2"), t("c"), t("d")])]);
+    let end =
+        rig.transaction(&[], &[items.update(&[t("1"), t("aa"), t("bb")]), items.insert(&[t("2"), t("c"), t("d")])]);
     running.applied(end).await;
     // The source adds a column.
     rig.sql("ALTER TABLE items ADD more int");
@@ -238,10 +236,8 @@ async fn an_update_of_nothing_but_the_key_still_needs_its_row() {
 async fn a_table_without_columns_takes_rows() {
     let mut rig = Rig::new("CREATE TABLE none (); CREATE TABLE extra (v int DEFAULT 3)").await;
     let (none, extra) = (Table::new(1, "none", &[]).full(), Table::new(2, "extra", &[]));
-    let end = rig.transaction(
-        &[&none, &extra],
-        &[none.insert(&[]), none.insert(&[]), none.delete(&[]), extra.insert(&[])],
-    );
+    let end =
+        rig.transaction(&[&none, &extra], &[none.insert(&[]), none.insert(&[]), none.delete(&[]), extra.insert(&[])]);
     rig.apply(end).await;
     assert_eq!(rig.sql("SELECT (SELECT count(*) FROM none), (SELECT min(v) FROM extra)"), "1|3");
 }

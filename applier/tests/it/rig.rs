@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::messages::Table;
 
 pub(crate) const START: Lsn = Lsn::from_u64(0x1000);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
 
 /// One server for all tests that run at the same time.
@@ -102,8 +102,7 @@ impl Rig {
         };
         let on_sync = Arc::new(|_| ());
         let dir_path = dir.path().join("log");
-        let options =
-            Options { dir: dir_path, segment_size: 1 << 20, retain_min: 0, identity, start: START, on_sync };
+        let options = Options { dir: dir_path, segment_size: 1 << 20, retain_min: 0, identity, start: START, on_sync };
         let (writer, log) = segment_log::open(options).expect("a log");
         let (builder, seen) = (FrameBuilder::new(), Arc::default());
         let user = "postgres".into();
@@ -156,11 +155,13 @@ impl Rig {
 
     /// A change of the open transaction; what fills a frame is appended.
     pub(crate) fn push(&mut self, message: &[u8]) {
-        let relation = |at: usize| message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+        let relation =
+            |at: usize| message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
         match message.first() {
             Some(b'T') => {
                 let count = relation(1).expect("a count") as usize;
-                let ids: Vec<_> = (0..count).map(|n| decoder::RelationId(relation(6 + 4 * n).expect("an id"))).collect();
+                let ids: Vec<_> =
+                    (0..count).map(|n| decoder::RelationId(relation(6 + 4 * n).expect("an id"))).collect();
                 self.builder.push_truncate(&ids, message);
             }
             Some(b'R') => self.builder.describe(decoder::RelationId(relation(1).expect("an id")), message),

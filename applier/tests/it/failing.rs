@@ -1,0 +1,173 @@
+//! What stops a target, what is retried, and how it goes on.
+
+use std::sync::atomic::Ordering;
+
+use applier::{Desired, Error, State};
+use decoder::Xid;
+
+use crate::messages::{INT4, Null, TEXT, Table, t};
+use crate::rig::{Rig, answers};
+
+fn items() -> Table {
+    Table::new(100, "items", &[(true, "id", INT4), (false, "v", TEXT)])
+}
+
+const SCHEMA: &str = "CREATE TABLE items (id int PRIMARY KEY, v text)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t001_a_missing_row_stops_exactly_its_transaction_until_it_is_repaired() {
+    let mut rig = Rig::new(SCHEMA).await;
+    let items = items();
+    let good = rig.transaction(&[&items], &[items.insert(&[t("1"), t("a")])]);
+    let bad = rig.transaction(&[], &[items.insert(&[t("2"), t("b")]), items.update(&[t("9"), t("secret")])]);
+    let later = rig.transaction(&[], &[items.delete(&[t("1"), Null])]);
+    let mut running = rig.start();
+    let status = running.state(State::Stopped).await;
+    let why = status.last_error.expect("an error");
+    assert_eq!((why.lsn, why.relation.as_deref()), (Some(bad), Some("public.items")));
+    assert_eq!(why.xid, Some(Xid(0x21)));
+    assert_eq!(why.message, "UPDATE found no row in table public.items");
+    assert!(why.hint.is_some() && !format!("{why:?}").contains("secret"));
+    assert_eq!(status.applied_lsn, Some(good));
+    assert_eq!(rig.sql("SELECT * FROM items"), "1|a", "nothing of the failed transaction");
+    rig.sql("INSERT INTO items VALUES (9, 'here')");
+    running.desired.send(Desired::Run).expect("a task");
+    running.applied(later).await;
+    running.stop().await;
+    assert_eq!(rig.sql("SELECT * FROM items ORDER BY id"), "2|b\n9|secret");
+    assert!(rig.seen.fallbacks.load(Ordering::SeqCst) >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_twice_there_stop_the_target() {
+    let mut rig = Rig::new("CREATE TABLE items (id int, v text); INSERT INTO items VALUES (1, 'a'), (1, 'b')").await;
+    let items = items();
+    rig.transaction(&[&items], &[items.delete(&[t("1"), Null])]);
+    assert_eq!(rig.stopped().await.message, "DELETE found 2 rows in table public.items, expected 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t029_a_duplicate_is_named_and_exactly_that_transaction_can_be_skipped() {
+    let mut rig = Rig::new(SCHEMA).await;
+    rig.sql("INSERT INTO items VALUES (2, 'mine')");
+    let items = items();
+    rig.transaction(&[&items], &[items.insert(&[t("1"), t("a")])]);
+    let bad = rig.transaction(&[], &[items.insert(&[t("3"), t("c")]), items.insert(&[t("2"), t("b")])]);
+    let last = rig.transaction(&[], &[items.insert(&[t("4"), t("d")])]);
+    let mut running = rig.start();
+    let why = running.state(State::Stopped).await.last_error.expect("an error");
+    assert_eq!((why.lsn, why.sqlstate.as_deref()), (Some(bad), Some("23505")));
+    assert!(matches!(running.skip(last).await, Err(Error::NotStoppedThere { .. })));
+    running.skip(bad).await.expect("skipped");
+    running.applied(last).await;
+    running.stop().await;
+    assert_eq!(rig.sql("SELECT id FROM items ORDER BY id"), "1\n2\n4");
+    let record = rig.sql("SELECT slot, lsn, xid, reason FROM walcast.skipped");
+    assert_eq!(record, format!("walcast|{bad}|33|a test's \\ 'reason'"));
+    assert_eq!(rig.checkpoint().await, Some(last));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_on_the_target_is_named() {
+    let mut rig = Rig::new("CREATE TABLE items (id int PRIMARY KEY); CREATE VIEW w AS SELECT 1 AS id").await;
+    let items = items();
+    let bad = rig.transaction(&[&items], &[items.insert(&[t("1"), t("a")])]);
+    let why = rig.stopped().await;
+    assert_eq!(why.message, "column \"v\" of table public.items does not exist on the target");
+    assert_eq!((why.lsn, why.relation.as_deref()), (Some(bad), Some("public.items")));
+    rig.sql("DROP TABLE items");
+    assert_eq!(rig.stopped().await.message, "table public.items does not exist on the target");
+    rig.sql("ALTER VIEW w RENAME TO items");
+    assert_eq!(rig.stopped().await.message, "public.items is not a table on the target");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x12_bad_values_stop_without_being_shown() {
+    let mut rig = Rig::new("CREATE TABLE items (id int PRIMARY KEY, v int)").await;
+    let items = items();
+    rig.transaction(&[&items], &[items.insert(&[t("1"), t("secret")])]);
+    let why = rig.stopped().await;
+    assert_eq!(why.sqlstate.as_deref(), Some("22P02"));
+    assert!(!format!("{why:?}").contains("secret"), "{why:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_deferred_constraint_trigger_is_found_at_commit() {
+    let schema = "CREATE TABLE items (id int PRIMARY KEY, v text); \
+         CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.id = 2 THEN RAISE 'no'; END IF; RETURN NULL; END$$; \
+         CREATE CONSTRAINT TRIGGER no AFTER INSERT ON items DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION no(); \
+         ALTER TABLE items ENABLE ALWAYS TRIGGER no";
+    let mut rig = Rig::new(schema).await;
+    let items = items();
+    let good = rig.transaction(&[&items], &[items.insert(&[t("1"), t("a")])]);
+    let bad = rig.transaction(&[], &[items.insert(&[t("2"), t("b")])]);
+    rig.transaction(&[], &[items.insert(&[t("3"), t("c")])]);
+    let why = rig.stopped().await;
+    assert_eq!((why.lsn, why.sqlstate.as_deref()), (Some(bad), Some("P0001")));
+    assert_eq!(rig.checkpoint().await, Some(good));
+    assert_eq!(rig.sql("SELECT id FROM items"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f21_a_session_that_is_terminated_in_a_batch_loses_and_doubles_nothing() {
+    let mut rig = Rig::new(SCHEMA).await;
+    let items = items();
+    let mut running = rig.start();
+    let first = rig.transaction(&[&items], &[items.insert(&[t("0"), t("x")])]);
+    running.applied(first).await;
+    let mut last = first;
+    for round in 0..40 {
+        let rows: Vec<_> = (0..50).map(|n| items.insert(&[t((1 + round * 50 + n).to_string()), t("x")])).collect();
+        last = rig.transaction(&[], &rows);
+        if round % 10 == 0 {
+            rig.sql(TERMINATE);
+        }
+    }
+    running.applied(last).await;
+    running.stop().await;
+    assert_eq!(rig.sql("SELECT count(*), count(DISTINCT id) FROM items"), "2001|2001");
+    assert!(rig.seen.retries.load(Ordering::SeqCst) > 0);
+}
+
+const TERMINATE: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+    WHERE application_name = 'walcast test' AND datname = current_database()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f21_a_backend_killed_while_it_waits_for_a_lock_is_retried() {
+    let mut rig = Rig::new(SCHEMA).await;
+    let items = items();
+    rig.sql("INSERT INTO items VALUES (1, 'a')");
+    let conninfo = rig.options().conninfo;
+    let mut blocker = connection::Wire::connect(&conninfo, &[]).await.expect("a session");
+    blocker.simple_query("BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE").await.expect("a lock");
+    let end = rig.transaction(&[&items], &[items.update(&[t("1"), t("b")])]);
+    let mut running = rig.start();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walcast test' \
+                   AND datname = current_database() AND wait_event_type = 'Lock'";
+    answers(&rig, waiting, "1").await;
+    assert_eq!(rig.sql(TERMINATE), "1");
+    running.until(|status| status.last_error.is_some()).await;
+    blocker.simple_query("COMMIT").await.expect("released");
+    running.applied(end).await;
+    running.stop().await;
+    assert_eq!(rig.sql("SELECT v FROM items"), "b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_target_has_no_session_and_goes_on_where_it_was() {
+    let mut rig = Rig::new(SCHEMA).await;
+    let items = items();
+    let mut running = rig.start();
+    let first = rig.transaction(&[&items], &[items.insert(&[t("1"), t("a")])]);
+    running.applied(first).await;
+    running.desired.send(Desired::Paused).expect("a task");
+    running.state(State::Paused).await;
+    let second = rig.transaction(&[], &[items.insert(&[t("2"), t("b")])]);
+    assert!(matches!(running.skip(second).await, Err(Error::NotStoppedThere { .. })));
+    assert_eq!(rig.sql("SELECT count(*) FROM items"), "1");
+    running.desired.send(Desired::Run).expect("a task");
+    running.applied(second).await;
+    running.state(State::Streaming).await;
+    running.stop().await;
+    assert_eq!(rig.sql("SELECT count(*) FROM items"), "2");
+}
