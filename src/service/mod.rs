@@ -80,9 +80,9 @@ impl Service {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The checkpoints of the declared targets.
+    /// The checkpoints of the targets that need the log.
     fn checkpoints(&self) -> Vec<Option<Lsn>> {
-        self.targets().values().filter(|t| t.is_declared()).map(Target::checkpoint_lsn).collect()
+        self.targets().values().filter(|t| t.needs_log()).map(Target::checkpoint_lsn).collect()
     }
 }
 

@@ -20,7 +20,9 @@ pub(crate) async fn run(service: Arc<Service>, shutdown: CancellationToken) {
         }
         let Some(log) = service.log().cloned() else { continue };
         let too_much = exceeded(&service, &log);
-        let Some(below) = removable_below(&service.checkpoints()).max(too_much) else { continue };
+        let Some(below) = removable_below(log.positions().first_lsn, &service.checkpoints()).max(too_much) else {
+            continue;
+        };
         // Removing files may wait for the disk.
         match tokio::task::spawn_blocking(move || log.trim(below)).await {
             Ok(Ok(())) => {}
@@ -40,11 +42,12 @@ fn exceeded(service: &Service, log: &Log) -> Option<Lsn> {
     })
 }
 
-/// The position below which no target needs the log. `checkpoints` are those of the declared targets; a target of which
-/// it is not known (it was not reachable since the start) holds everything, and so does the lack of any target: one may
-/// still be declared at the beginning of the log.
-fn removable_below(checkpoints: &[Option<Lsn>]) -> Option<Lsn> {
-    checkpoints.iter().copied().min().flatten()
+/// The position below which no target needs a log that begins at `first_lsn`. A target whose checkpoint is not known (it
+/// was not reachable since the start) holds everything. So does the lack of any target: one may still be declared at the
+/// beginning of the log. A target before the log's beginning holds nothing: it is lost to the log.
+fn removable_below(first_lsn: Lsn, checkpoints: &[Option<Lsn>]) -> Option<Lsn> {
+    let needed = checkpoints.iter().copied().filter(|checkpoint| checkpoint.is_none_or(|lsn| lsn >= first_lsn));
+    needed.min().flatten()
 }
 
 #[cfg(test)]
@@ -54,8 +57,17 @@ mod tests {
     #[test]
     fn the_target_that_is_furthest_behind_holds_the_log() {
         let lsn = |raw| Some(Lsn::from_u64(raw));
-        assert_eq!(removable_below(&[lsn(30), lsn(10), lsn(20)]), lsn(10));
-        assert_eq!(removable_below(&[lsn(30), None]), None);
-        assert_eq!(removable_below(&[]), None);
+        let below = |checkpoints: &[Option<Lsn>]| removable_below(Lsn::from_u64(5), checkpoints);
+        assert_eq!(below(&[lsn(30), lsn(10), lsn(20)]), lsn(10));
+        assert_eq!(below(&[lsn(30), lsn(5)]), lsn(5));
+        assert_eq!(below(&[lsn(30), None]), None);
+        assert_eq!(below(&[]), None);
+    }
+
+    #[test]
+    fn a_target_that_the_log_has_left_behind_holds_nothing() {
+        let lsn = |raw| Some(Lsn::from_u64(raw));
+        assert_eq!(removable_below(Lsn::from_u64(5), &[lsn(4), lsn(20)]), lsn(20));
+        assert_eq!(removable_below(Lsn::from_u64(5), &[lsn(4)]), None);
     }
 }

@@ -71,9 +71,9 @@ impl Target {
         self.status.borrow().checkpoint_lsn
     }
 
-    /// Whether there is a checkpoint on the target, as far as known.
-    pub(crate) fn is_declared(&self) -> bool {
-        self.status.borrow().state != State::New
+    /// Whether it needs what the log holds: not while it is new, and not when what it needed is gone.
+    pub(crate) fn needs_log(&self) -> bool {
+        !matches!(self.status.borrow().state, State::New | State::Desync)
     }
 
     /// Says what the operator wants; said again, it makes a stopped target try once more.
@@ -98,7 +98,8 @@ impl Target {
     pub(crate) fn view(&self, head: Head) -> (status::Target, bool) {
         let current = self.status.borrow().clone();
         let mut view = view(&self.name, &current, head);
-        if let (Some(seconds), State::Paused | State::Stopped) = (&mut view.lag_seconds, current.state) {
+        if let (Some(seconds), State::Paused | State::Stopped | State::Desync) = (&mut view.lag_seconds, current.state)
+        {
             // An applier at rest does not look at the log, so it does not know how old the oldest transaction is.
             *seconds = seconds.max(self.behind_for(view.lag_bytes == Some(0)).as_secs_f64());
         } else {

@@ -39,25 +39,21 @@ pub(crate) async fn run(seconds: u64) -> Result<()> {
     print("starting a source and two targets ...\n")?;
     let stage = Stage::set_up().await?;
     print(&format!("{}\n", stage.describe()))?;
-    let result = tokio::select! {
-        result = play(&stage, seconds) => result,
-        () = shutdown.cancelled() => Err(Failure::new("interrupted")),
-    };
+    let result = play(&stage, seconds, &shutdown).await;
     stage.clear_away().await;
     print("everything was removed\n")?;
     result
 }
 
 /// The service and what happens while it runs.
-async fn play(stage: &Stage, seconds: u64) -> Result<()> {
+async fn play(stage: &Stage, seconds: u64, shutdown: &CancellationToken) -> Result<()> {
     stage.install().await?;
     let stop = CancellationToken::new();
-    // Dropped with this future when the demo is interrupted; it is cancelled then.
-    let _guard = stop.clone().drop_guard();
     let service = tokio::spawn(service::run(stage.config().clone(), stop.clone()));
     let result = tokio::select! {
         result = show(stage, seconds) => result,
         () = until_finished(&service) => Err(Failure::new("the service ended early")),
+        () = shutdown.cancelled() => Err(Failure::new("interrupted")),
     };
     stop.cancel();
     let ended = service.await.map_err(|e| Failure::because("the service failed", &e))?;
