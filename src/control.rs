@@ -3,6 +3,7 @@
 //! One request and one answer per connection, each a JSON object in a line. The socket is in the log's directory, which
 //! is 0700, and is 0600 itself: who may read the log may give commands.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -231,7 +232,15 @@ async fn execute(request: Request, service: &Service) -> Answer {
 /// The service refuses, or went away before it answered.
 pub(crate) async fn ask(log_dir: &Path, request: &Request) -> Result<Option<Answer>> {
     let path = path(log_dir);
-    let Ok(mut stream) = UnixStream::connect(&path).await else { return Ok(None) };
+    let mut stream = match UnixStream::connect(&path).await {
+        Ok(stream) => stream,
+        // No socket, or one that a killed service left.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(e) => {
+            return Err(Failure::because(format!("could not connect to \"{}\"", path.display()), &e)
+                .hint("run the command as the user whom the service runs as"));
+        }
+    };
     let failed = |e: std::io::Error| Failure::because("lost the service", &e).hint("look at the service's log").lost();
     stream.write_all(&encode(request)).await.map_err(failed)?;
     let mut line = String::new();
@@ -277,5 +286,31 @@ mod tests {
         {
             assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
         }
+    }
+
+    fn service(log_dir: &Path) -> Arc<Service> {
+        let text = "[source]\nconninfo = 'host=localhost'\n[[target]]\nname = 'berlin'\nconninfo = 'host=localhost'\n";
+        let config = config::Config::parse(&log_dir.join("walcast.toml"), text).unwrap();
+        Arc::new(Service::new(config, CancellationToken::new()))
+    }
+
+    #[tokio::test]
+    async fn a_leftover_socket_is_replaced_and_requests_are_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(std::os::unix::net::UnixListener::bind(path(dir.path())).unwrap());
+        assert!(ask(dir.path(), &Request::Status).await.unwrap().is_none(), "nobody listens");
+        let listener = listen(dir.path()).unwrap();
+        let mode = std::fs::metadata(path(dir.path())).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, service(dir.path()), shutdown.clone()));
+        let answer = ask(dir.path(), &Request::Status).await.unwrap();
+        assert!(matches!(answer, Some(Answer::Status(status)) if status.targets[0].name == "berlin"));
+        let refused = command(dir.path(), &Request::Pause { target: "nosuch".into() }).await.unwrap_err();
+        assert_eq!(refused.to_string(), "the service has no target \"nosuch\"");
+        assert!(refused.hint_text().is_some() && !refused.is_lost());
+        shutdown.cancel();
+        serving.await.unwrap();
+        assert!(!path(dir.path()).exists(), "the socket is removed");
     }
 }

@@ -214,4 +214,44 @@ mod tests {
             assert!(Query::parse(strange).is_err(), "{strange}");
         }
     }
+
+    /// The status code and content type of the answer to a request line.
+    async fn ask(address: SocketAddr, line: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("{line} HTTP/1.1\r\nHost: walcast\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let content_type = answer.lines().find_map(|line| line.strip_prefix("content-type: "));
+        (answer[9..12].parse().unwrap(), content_type.unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn x13_only_the_four_pages_are_served_and_only_read() {
+        let text = "[source]\nconninfo = 'host=localhost'\n";
+        let config = config::Config::parse(std::path::Path::new("walcast.toml"), text).unwrap();
+        let shutdown = CancellationToken::new();
+        let service = Arc::new(Service::new(config, shutdown.clone()));
+        let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(serve(listener, Site { service, metrics }, shutdown.clone()));
+        for (line, code, content_type) in [
+            ("GET /healthz", 200, TEXT),
+            ("GET /metrics", 200, PROMETHEUS),
+            ("GET /status", 200, JSON),
+            ("GET /readyz", 503, TEXT),
+            ("GET /readyz?target=x", 404, TEXT),
+            ("GET /readyz?max_lag=5", 400, TEXT),
+            ("GET /", 404, TEXT),
+            ("GET /metrics/", 404, TEXT),
+            ("POST /status", 405, TEXT),
+            ("DELETE /metrics", 405, TEXT),
+        ] {
+            assert_eq!(ask(address, line).await, (code, content_type.to_owned()), "{line}");
+        }
+        shutdown.cancel();
+        serving.await.unwrap();
+    }
 }

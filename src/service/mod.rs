@@ -57,7 +57,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    fn new(config: Config, shutdown: CancellationToken) -> Service {
+    /// Nothing runs yet.
+    pub(crate) fn new(config: Config, shutdown: CancellationToken) -> Service {
         Service {
             marks: Marks::new(&config.log.dir),
             config,

@@ -121,7 +121,7 @@ pub(super) async fn run(service: &Service, writer: Writer, log: Log) -> Result<(
         Err(error) => {
             report(&error);
             service.shutdown.cancelled().await;
-            Err(Failure::from(error))
+            Ok(())
         }
     }
 }
