@@ -14,7 +14,9 @@ pub(crate) struct Cli {
     /// The configuration file
     #[arg(short, long, global = true, value_name = "FILE", default_value = "walcast.toml")]
     pub config: PathBuf,
-    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as "info,applier=debug" (default: info for run, warn for the rest)
+    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as "info,applier=debug"
+    ///
+    /// Default: info for run, warn for the other commands.
     #[arg(long, global = true, value_name = "LEVEL", env = "WALCAST_LOG")]
     pub log_level: Option<String>,
     /// What to do
