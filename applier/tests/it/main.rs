@@ -4,6 +4,7 @@ mod checkpoint;
 mod failing;
 mod identity;
 mod mapping;
+mod measure;
 mod messages;
 mod rig;
 mod volume;

@@ -140,6 +140,14 @@ impl Rig {
         info.end_lsn
     }
 
+    /// A transaction that shares its frame with others; [`Rig::append`] writes the last frame.
+    pub(crate) fn begin_and_commit(&mut self, messages: &[Vec<u8>], end: &mut Lsn) {
+        let info = self.begin();
+        messages.iter().for_each(|message| self.push(message));
+        self.commit();
+        *end = info.end_lsn;
+    }
+
     pub(crate) fn begin(&mut self) -> TransactionInfo {
         let at = self.next;
         self.next += 0x100;

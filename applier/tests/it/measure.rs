@@ -1,0 +1,99 @@
+//! How fast the ordered tier is: `cargo test --release -p applier --test it measure -- --ignored --nocapture
+//! --test-threads 1`.
+
+use std::time::{Duration, Instant};
+
+use crate::messages::{INT4, TEXT, Table, Value, t};
+use crate::rig::Rig;
+
+/// User and system time of this process.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let after_name = stat.rsplit_once(") ").expect("a name").1;
+    let ticks: u64 = after_name.split(' ').skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+async fn measure(what: &str, rig: &Rig, rows: u64, transactions: u64, end: decoder::Lsn) {
+    let (started, cpu_before) = (Instant::now(), cpu());
+    let mut running = rig.start();
+    running.applied(end).await;
+    let (wall, cpu) = (started.elapsed(), cpu() - cpu_before);
+    running.stop().await;
+    let per_second = |n: u64| n as f64 / wall.as_secs_f64();
+    println!(
+        "{what}: {:.0} rows/s, {:.0} transactions/s, {wall:?}, client CPU {cpu:?}",
+        per_second(rows),
+        per_second(transactions)
+    );
+    assert_eq!(rig.seen.fallbacks.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[ignore = "a measurement, for release builds"]
+#[tokio::test(flavor = "multi_thread")]
+async fn single_row_updates_of_a_ten_column_table() {
+    let columns = "c1 text, c2 text, c3 text, c4 text, c5 text, c6 text, c7 text, c8 text, c9 text";
+    let mut rig = Rig::new(&format!(
+        "CREATE TABLE ten (id int PRIMARY KEY, {columns}) WITH (fillfactor = 50); \
+         INSERT INTO ten SELECT g, 'a','b','c','d','e','f','g','h','i' FROM generate_series(0, 99999) g; VACUUM ANALYZE ten"
+    ))
+    .await;
+    rig.batch_max_rows = 10_000;
+    let names = ["id", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
+    let columns: Vec<_> = names.iter().map(|n| (*n == "id", *n, if *n == "id" { INT4 } else { TEXT })).collect();
+    let ten = Table::new(1, "ten", &columns);
+    let row = |n: u32| -> Vec<Value> {
+        (0..10).map(|c| t(if c == 0 { n.to_string() } else { "changed value".into() })).collect()
+    };
+    rig.transaction(&[&ten], &[]);
+    let mut end = decoder::Lsn::ZERO;
+    for n in 0..100_000u32 {
+        rig.begin_and_commit(&[ten.update(&row(n.wrapping_mul(7919) % 100_000))], &mut end);
+    }
+    rig.append();
+    measure("updates, 10 columns", &rig, 100_000, 100_000, end).await;
+}
+
+#[ignore = "a measurement, for release builds"]
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbench_like_transactions() {
+    let mut rig = Rig::new(
+        "CREATE TABLE a (aid int PRIMARY KEY, bid int, abalance int, filler char(84)) WITH (fillfactor = 100); \
+         CREATE TABLE t (tid int PRIMARY KEY, bid int, tbalance int, filler char(84)); \
+         CREATE TABLE b (bid int PRIMARY KEY, bbalance int, filler char(88)); \
+         CREATE TABLE h (tid int, bid int, aid int, delta int, mtime timestamp, filler char(22)); \
+         INSERT INTO a SELECT g, 1, 0, '' FROM generate_series(1, 1000000) g; \
+         INSERT INTO t SELECT g, 1, 0, '' FROM generate_series(1, 100) g; \
+         INSERT INTO b SELECT g, 0, '' FROM generate_series(1, 10) g; VACUUM ANALYZE",
+    )
+    .await;
+    rig.batch_max_rows = std::env::var("BATCH").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let bpchar = 1042;
+    let key = |id: u32, name, columns: &[&'static str]| {
+        let columns: Vec<_> =
+            columns.iter().enumerate().map(|(n, c)| (n == 0, *c, if *c == "filler" { bpchar } else { INT4 })).collect();
+        Table::new(id, name, &columns)
+    };
+    let a = key(1, "a", &["aid", "bid", "abalance", "filler"]);
+    let tellers = key(2, "t", &["tid", "bid", "tbalance", "filler"]);
+    let b = key(3, "b", &["bid", "bbalance", "filler"]);
+    let h = key(4, "h", &["tid", "bid", "aid", "delta", "mtime", "filler"]);
+    rig.transaction(&[&a, &tellers, &b, &h], &[]);
+    let mut end = decoder::Lsn::ZERO;
+    let filler = || t(" ".repeat(84));
+    for n in 0..40_000u32 {
+        let (aid, tid, bid) = (n.wrapping_mul(7_919) % 1_000_000 + 1, n % 100 + 1, n % 10 + 1);
+        let s = |n: u32| t(n.to_string());
+        rig.begin_and_commit(
+            &[
+                a.update(&[s(aid), s(1), s(n), filler()]),
+                tellers.update(&[s(tid), s(1), s(n), filler()]),
+                b.update(&[s(bid), s(n), filler()]),
+                h.insert(&[s(tid), s(bid), s(aid), s(n), t("2026-01-01 00:00:00.123456"), Value::Null]),
+            ],
+            &mut end,
+        );
+    }
+    rig.append();
+    measure("pgbench", &rig, 160_000, 40_000, end).await;
+}
