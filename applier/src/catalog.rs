@@ -27,6 +27,12 @@ pub(crate) struct Table {
     /// It (or a partition) has row triggers that fire before UPDATE or DELETE in a replica session. They may turn a
     /// change into none, so the rows *found* are counted instead of the rows changed.
     pub(crate) filtered: bool,
+    /// It (or a partition) has triggers of any kind that fire in a replica session, so that a change of it may read or
+    /// change other tables.
+    pub(crate) triggers: bool,
+    /// Sets of changes may be applied in another order than the source's: an ordinary table without such triggers,
+    /// rules or exclusion constraints, with just one unique index, whole and of plain columns ([`Column::unique`]).
+    pub(crate) sets: bool,
     /// Its columns; generated ones included.
     pub(crate) columns: Vec<Column>,
 }
@@ -54,6 +60,12 @@ pub(crate) struct Column {
     pub(crate) strict: bool,
     /// A key column of a btree or hash index that is neither partial nor on an expression.
     pub(crate) indexed: bool,
+    /// A cast from text reads what the type's input function reads: true but for types with a cast function of a user.
+    pub(crate) castable: bool,
+    /// Its array type; `None` for arrays and domains.
+    pub(crate) array_oid: Option<TypeOid>,
+    /// A key column of a unique index.
+    pub(crate) unique: bool,
 }
 
 impl Table {
@@ -69,12 +81,19 @@ impl Table {
     }
 }
 
-/// Parameters: schema, table. Columns: oid, kind, row security applies, replica row triggers.
+/// Parameters: schema, table. Columns: oid, kind, row security applies, replica row triggers before UPDATE or DELETE, any
+/// replica triggers, fit for sets.
 pub(crate) const TABLE_QUERY: &str = "\
 SELECT c.oid, c.relkind, pg_catalog.row_security_active(c.oid), EXISTS (
     SELECT FROM pg_catalog.pg_trigger t
      WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
-       AND NOT t.tgisinternal AND t.tgenabled IN ('R', 'A') AND t.tgtype & 3 = 3 AND t.tgtype & 24 <> 0)
+       AND NOT t.tgisinternal AND t.tgenabled IN ('R', 'A') AND t.tgtype & 3 = 3 AND t.tgtype & 24 <> 0),
+       EXISTS (SELECT FROM pg_catalog.pg_trigger t
+     WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
+       AND t.tgenabled IN ('R', 'A')),
+       c.relkind = 'r' AND NOT c.relhasrules AND coalesce((SELECT pg_catalog.count(*) FILTER (WHERE i.indisunique) = 1
+            AND NOT pg_catalog.bool_or(i.indisexclusion OR i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL))
+         FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid), false)
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = $1 AND c.relname = $2";
 
@@ -105,6 +124,11 @@ SELECT a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, -1), pg_catalog
            JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
            JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname IN ('btree', 'hash')
           WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+            AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])),
+       t.oid < 16384 OR NOT EXISTS (SELECT FROM pg_catalog.pg_cast k
+          WHERE k.castsource = 'pg_catalog.text'::pg_catalog.regtype AND k.casttarget = t.oid AND k.castmethod = 'f'),
+       CASE WHEN t.oid = a.atttypid AND t.typcategory <> 'A' THEN t.typarray ELSE 0 END,
+       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique
             AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))
   FROM pg_catalog.pg_attribute a
   JOIN base b ON b.attnum = a.attnum
@@ -122,6 +146,8 @@ pub(crate) struct TableRow {
     pub(crate) oid: String,
     partitioned: bool,
     filtered: bool,
+    triggers: bool,
+    sets: bool,
 }
 
 impl TableRow {
@@ -136,21 +162,26 @@ impl TableRow {
         if flag(row, 2)? {
             return Err(Error::RowSecurity { table: name.to_string() });
         }
-        Ok(TableRow { oid: text(row, 0)?.to_owned(), partitioned, filtered: flag(row, 3)? })
+        let (filtered, triggers, sets) = (flag(row, 3)?, flag(row, 4)?, flag(row, 5)?);
+        Ok(TableRow { oid: text(row, 0)?.to_owned(), partitioned, filtered, triggers, sets })
     }
 
     /// Completes it by the answer to [`COLUMNS_QUERY`].
     pub(crate) fn with_columns(self, name: &TableName, rows: &[Row]) -> Result<Table, Error> {
         let columns = rows.iter().map(read_column).collect::<Result<Vec<_>, _>>()?;
-        Ok(Table { name: name.clone(), partitioned: self.partitioned, filtered: self.filtered, columns })
+        let TableRow { partitioned, filtered, triggers, sets, .. } = self;
+        Ok(Table { name: name.clone(), partitioned, filtered, triggers, sets, columns })
     }
 }
 
+fn type_oid(row: &Row, at: usize) -> Result<TypeOid, Error> {
+    text(row, at)?.parse().map(TypeOid).map_err(|_| Error::Answer("a type's OID is not a number"))
+}
+
 fn read_column(row: &Row) -> Result<Column, Error> {
-    let oid = text(row, 1)?.parse().map_err(|_| Error::Answer("a type's OID is not a number"))?;
     Ok(Column {
         name: text(row, 0)?.to_owned(),
-        type_oid: TypeOid(oid),
+        type_oid: type_oid(row, 1)?,
         bare_type: text(row, 2)?.to_owned(),
         full_type: text(row, 3)?.to_owned(),
         modified: flag(row, 4)?,
@@ -159,6 +190,9 @@ fn read_column(row: &Row) -> Result<Column, Error> {
         equals: text(row, 7)?.to_owned(),
         strict: flag(row, 8)?,
         indexed: flag(row, 9)?,
+        castable: flag(row, 10)?,
+        array_oid: Some(type_oid(row, 11)?).filter(|oid| oid.0 != 0),
+        unique: flag(row, 12)?,
     })
 }
 

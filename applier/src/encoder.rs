@@ -17,7 +17,7 @@ const GROUPS: [usize; 3] = [64, 8, 1];
 const PARAMETERS_MAX: usize = 65_535;
 
 /// Execute of the unnamed portal, without a limit of rows.
-const EXECUTE: [u8; 10] = [b'E', 0, 0, 0, 9, 0, 0, 0, 0, 0];
+pub(crate) const EXECUTE: [u8; 10] = [b'E', 0, 0, 0, 9, 0, 0, 0, 0, 0];
 
 /// A statement that the target has under a name.
 pub(crate) struct Prepared {
@@ -116,7 +116,7 @@ impl Encoder<'_> {
 
     /// A row without columns inserts defaults, which takes a statement for each.
     fn rows_max(&self, width: usize) -> usize {
-        if width == 0 { 1 } else { (PARAMETERS_MAX / width).clamp(1, GROUPS[0]) }
+        PARAMETERS_MAX.checked_div(width).map_or(1, |rows| rows.clamp(1, GROUPS[0]))
     }
 
     /// Writes an UPDATE or DELETE.

@@ -10,7 +10,9 @@ use tokio::sync::{mpsc, watch};
 use crate::backoff::Backoff;
 use crate::batch::{Batch, Feed, Limits};
 use crate::error::{Class, Error, Place};
+use crate::net;
 use crate::observer::{BatchReport, Observer};
+use crate::pipeline::Transactions;
 use crate::run::{Control, PendingSkip, refuse};
 use crate::status::{Command, State, Status, TargetOptions, Tier};
 use crate::target::{Applied, BatchError, Target};
@@ -42,6 +44,8 @@ struct Following {
     time: PgTimestamp,
     /// Up to here, transactions come one by one; from `.0` on one statement at a time.
     suspects: Option<(Lsn, Lsn)>,
+    /// Transactions up to here are not netted: it failed.
+    ordered_until: Option<Lsn>,
     asked: Instant,
     moved: Instant,
 }
@@ -58,8 +62,16 @@ impl Follower {
             status.applied_lsn = Some(applied);
         });
         let now = Instant::now();
-        let mut following =
-            Following { target, feed, applied, time: PgTimestamp(0), suspects: None, asked: now, moved: now };
+        let mut following = Following {
+            target,
+            feed,
+            applied,
+            time: PgTimestamp(0),
+            suspects: None,
+            ordered_until: None,
+            asked: now,
+            moved: now,
+        };
         following.target.refresh_flushed().await?;
         while !control.is_interrupted() {
             self.step(&mut following, control, backoff).await?;
@@ -127,7 +139,7 @@ impl Follower {
         }
     }
 
-    /// A batch that the ordered tier can't apply is tried again in smaller parts; anything else ends the session.
+    /// A batch that a tier can't apply is tried again by the next one; anything else ends the session.
     async fn failed(
         &mut self,
         following: &mut Following,
@@ -140,14 +152,16 @@ impl Follower {
             let Some(info) = batch.transactions.last().filter(|_| tier == Tier::Single) else { return Err(error) };
             return Err(error.at(|| Place { end_lsn: info.end_lsn, xid: info.xid, relation: None }));
         }
-        tracing::info!(target = %self.options.name, error = %error.stopped_by().message, "batch fell to the single tier");
+        let lower = if tier == Tier::Net { Tier::Ordered } else { Tier::Single };
+        let why = error.stopped_by().message;
+        tracing::info!(target = %self.options.name, error = %why, "batch fell to the {} tier", lower.as_str());
         self.observer.error(error.sqlstate());
-        self.observer.fallback(Tier::Single);
-        let nth = |at: u32| batch.transactions.get(at as usize).map(|info| info.end_lsn);
-        let (first, last) = (batch.transactions.first(), batch.transactions.last());
-        let from = failed.suspects.and_then(|suspects| nth(suspects.first)).or(first.map(|info| info.end_lsn));
-        let to = failed.suspects.and_then(|suspects| nth(suspects.last)).or(last.map(|info| info.end_lsn));
-        following.suspects = from.zip(to);
+        self.observer.fallback(lower);
+        if lower == Tier::Ordered {
+            following.ordered_until = batch.transactions.last().map(|info| info.end_lsn);
+        } else {
+            following.suspects = suspects_of(batch, failed.suspects);
+        }
         following.target.roll_back().await?;
         following.feed = open_feed(&self.log, following.applied)?;
         Ok(())
@@ -247,8 +261,13 @@ impl Following {
     fn tier_for(&self, batch: &Batch) -> Tier {
         match self.suspects {
             Some((first, _)) if batch.transactions.iter().any(|info| info.end_lsn >= first) => Tier::Single,
+            None if batch.changes >= net::CHANGES_MIN && !self.is_ordered(batch) => Tier::Net,
             _ => Tier::Ordered,
         }
+    }
+
+    fn is_ordered(&self, batch: &Batch) -> bool {
+        batch.transactions.first().is_some_and(|first| self.ordered_until >= Some(first.end_lsn))
     }
 
     fn passed(&mut self, batch: &Batch) {
@@ -259,6 +278,7 @@ impl Following {
             self.time = last.commit_time;
         }
         self.suspects = self.suspects.filter(|(_, last)| *last > self.applied);
+        self.ordered_until = self.ordered_until.filter(|last| *last > self.applied);
     }
 
     fn until_asked(&self) -> Duration {
@@ -266,6 +286,15 @@ impl Following {
         let every = if behind { FLUSHED_EVERY } else { PING_EVERY };
         every.saturating_sub(self.asked.elapsed())
     }
+}
+
+/// First and last of the transactions that may be to blame; all of the batch if that is not known.
+fn suspects_of(batch: &Batch, suspects: Option<Transactions>) -> Option<(Lsn, Lsn)> {
+    let nth = |at: u32| batch.transactions.get(at as usize).map(|info| info.end_lsn);
+    let (first, last) = (batch.transactions.first(), batch.transactions.last());
+    let from = suspects.and_then(|suspects| nth(suspects.first)).or(first.map(|info| info.end_lsn));
+    let to = suspects.and_then(|suspects| nth(suspects.last)).or(last.map(|info| info.end_lsn));
+    from.zip(to)
 }
 
 /// A target whose position the log no longer holds is named by its checkpoint.

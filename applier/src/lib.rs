@@ -16,9 +16,9 @@
 //!
 //! # Tiers
 //!
-//! [`Tier::Ordered`] pipelines. A batch that fails there is tried again by [`Tier::Single`], which names the change at
-//! fault; where that succeeds (the target's table had been altered, say) the task climbs back. A set-based tier will
-//! consume the same batches.
+//! [`Tier::Net`] takes large batches, netted by key and applied as sets; [`Tier::Ordered`] pipelines changes in their
+//! order, and is the way of small batches. A batch that fails is tried again by the next tier, down to [`Tier::Single`],
+//! which names the change at fault; where that succeeds (the target's table had been altered, say) the task climbs back.
 //!
 //! # Not here
 //!
@@ -35,6 +35,7 @@ mod failpoint;
 mod follow;
 mod mapping;
 mod name;
+mod net;
 mod observer;
 mod ordered;
 mod pipeline;

@@ -1,6 +1,6 @@
 //! A source's relation beside the target's table of the same name: columns by name.
 
-use decoder::Relation;
+use decoder::{Relation, ReplicaIdentity};
 
 use crate::catalog::{Column, SourceColumn, Table, TargetColumn};
 use crate::error::Error;
@@ -13,6 +13,8 @@ pub(crate) struct Mapping {
     pub(crate) relation: Relation,
     /// The target's side.
     pub(crate) table: Table,
+    /// Changes may be netted by key and applied as sets.
+    pub(crate) sets: bool,
     targets: Vec<TargetColumn>,
 }
 
@@ -30,7 +32,22 @@ impl Mapping {
         let missing = |name: &str| Error::MissingColumn { table: table.name.to_string(), column: name.to_owned() };
         let find = |column: &decoder::Column| table.column_named(&column.name).ok_or_else(|| missing(&column.name));
         let targets = relation.columns.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        Ok(Mapping { relation, table, targets })
+        let mut mapping = Mapping { relation, table, sets: false, targets };
+        mapping.sets = mapping.fits_sets();
+        Ok(mapping)
+    }
+
+    /// The source's key is the target's unique key, and nothing must be written that SQL lets be written only by a
+    /// form of the ordered tier.
+    fn fits_sets(&self) -> bool {
+        let by_key = matches!(self.relation.replica_identity, ReplicaIdentity::Default | ReplicaIdentity::Index);
+        let fits = |column: SourceColumn| {
+            let (source, target) = (self.source(column), self.target(column));
+            source.is_key == target.unique && (source.is_key || !target.identity_always)
+        };
+        let keys = self.relation.columns.iter().filter(|column| column.is_key).count();
+        let unique = self.table.columns.iter().filter(|column| column.unique).count();
+        by_key && self.table.sets && keys > 0 && keys == unique && self.columns().all(fits)
     }
 
     /// All published columns.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use decoder::Change;
+
 use crate::status::Tier;
 
 /// Changes by kind.
@@ -21,6 +23,16 @@ impl Counts {
     /// All kinds together.
     pub fn total(&self) -> u64 {
         self.inserts + self.updates + self.deletes + self.truncates
+    }
+
+    pub(crate) fn count(&mut self, change: &Change<'_>) {
+        match change {
+            Change::Insert { .. } => self.inserts += 1,
+            Change::Update { .. } => self.updates += 1,
+            Change::Delete { .. } => self.deletes += 1,
+            Change::Truncate { .. } => self.truncates += 1,
+            Change::Relation(_) | Change::Type { .. } | Change::Message { .. } => {}
+        }
     }
 }
 

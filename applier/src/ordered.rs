@@ -17,6 +17,6 @@ const GUARDED_MAX: usize = 128;
 pub(crate) fn guard_for(tier: Tier, batch: &Batch) -> Guard {
     match tier {
         Tier::Ordered if !batch.open && batch.changes <= GUARDED_MAX => Guard::Guarded,
-        Tier::Ordered | Tier::Single => Guard::Plain,
+        Tier::Net | Tier::Ordered | Tier::Single => Guard::Plain,
     }
 }

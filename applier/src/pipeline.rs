@@ -23,6 +23,8 @@ pub(crate) enum Expect {
     Done(Transactions),
     /// Success, and exactly one row.
     OneRow(Transactions),
+    /// Success, and exactly so many rows.
+    Rows(u64, Transactions),
     /// Success of a statement that carries no change.
     Control,
     /// Success, and a row that is kept for [`Pipeline::take_answer`].
@@ -36,7 +38,7 @@ pub(crate) enum Expect {
 pub(crate) enum Problem {
     /// The target refused a statement.
     Refused(Box<ServerError>),
-    /// A statement hit this many rows instead of one.
+    /// A statement hit this many rows instead of the one (or the set of several) that it should.
     Rows(u64),
 }
 
@@ -100,7 +102,7 @@ impl Pipeline {
             }
             b'E' => self.refuse(message.body)?,
             b'Z' => self.end_window()?,
-            b'1' | b'2' | b'3' | b'n' | b't' | b'T' | b'D' => {}
+            b'1' | b'2' | b'3' | b'n' | b't' | b'T' | b'D' | b'G' => {}
             _ => return Err(Error::Answer("a message that no statement asked for")),
         }
         Ok(())
@@ -108,14 +110,19 @@ impl Pipeline {
 
     fn complete(&mut self, tag: &[u8]) -> Result<(), Error> {
         match self.waiting.pop_front() {
-            Some(Expect::OneRow(transactions)) => match command_tag_rows(tag) {
-                1 => {}
-                rows => self.fail(Problem::Rows(rows), Some(transactions)),
-            },
+            Some(Expect::OneRow(transactions)) => self.check_rows(tag, 1, transactions),
+            Some(Expect::Rows(expected, transactions)) => self.check_rows(tag, expected, transactions),
             Some(Expect::Done(_) | Expect::Control | Expect::Answer) => {}
             _ => return Err(Error::Answer("more statements were completed than sent")),
         }
         Ok(())
+    }
+
+    fn check_rows(&mut self, tag: &[u8], expected: u64, transactions: Transactions) {
+        let rows = command_tag_rows(tag);
+        if rows != expected {
+            self.fail(Problem::Rows(rows), Some(transactions));
+        }
     }
 
     fn refuse(&mut self, body: &[u8]) -> Result<(), Error> {
@@ -124,7 +131,9 @@ impl Pipeline {
             return Err(Error::Refused(error)); // the session is over
         }
         let transactions = match self.waiting.front() {
-            Some(Expect::Done(transactions) | Expect::OneRow(transactions)) => Some(*transactions),
+            Some(Expect::Done(transactions) | Expect::OneRow(transactions) | Expect::Rows(_, transactions)) => {
+                Some(*transactions)
+            }
             _ => None,
         };
         self.fail(Problem::Refused(error), transactions);

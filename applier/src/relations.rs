@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use crate::encoder::Prepared;
 use crate::error::Error;
 use crate::mapping::Mapping;
+use crate::net::SetShape;
 use crate::sql::{Cell, Shape};
 
 /// Prepared statements and mappings beyond these numbers are given up between two batches.
@@ -37,6 +38,8 @@ pub(crate) struct Mapped {
     pub(crate) label: String,
     /// What was prepared for it.
     pub(crate) statements: HashMap<Shape, Prepared>,
+    /// Names of its prepared set operations.
+    pub(crate) sets: HashMap<SetShape, String>,
     /// The format each column last came in: that of its NULLs, so that they need no statement of their own.
     pub(crate) formats: Vec<Cell>,
     /// Changes in the batch.
@@ -86,6 +89,7 @@ impl Relations {
             label: mapping.table.name.to_string(),
             formats: vec![Cell::Text; mapping.relation.columns.len()],
             statements: HashMap::new(),
+            sets: HashMap::new(),
             changes: 0,
             mapping,
         });

@@ -21,6 +21,9 @@ fn column(name: &str, type_oid: TypeOid, type_name: &str) -> Column {
         equals: "=".into(),
         strict: true,
         indexed: false,
+        castable: true,
+        array_oid: None,
+        unique: false,
     }
 }
 
@@ -39,6 +42,8 @@ fn mapping(change: impl FnOnce(&mut Relation, &mut Table)) -> Mapping {
         name: TableName { schema: "s".into(), table: "t".into() },
         partitioned: false,
         filtered: false,
+        triggers: false,
+        sets: false,
         columns: vec![
             column("extra", TypeOid(16), "boolean"),
             column("v", TEXT, "text"),

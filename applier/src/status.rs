@@ -101,9 +101,11 @@ impl fmt::Display for State {
     }
 }
 
-/// How a batch is applied; cheapest first. A set-based *net* tier will come before `Ordered`.
+/// How a batch is applied; cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tier {
+    /// Netted by key, as sets.
+    Net,
     /// In source order, pipelined.
     Ordered,
     /// One transaction, one statement at a time.
@@ -114,6 +116,7 @@ impl Tier {
     /// For labels.
     pub fn as_str(self) -> &'static str {
         match self {
+            Tier::Net => "net",
             Tier::Ordered => "ordered",
             Tier::Single => "single",
         }

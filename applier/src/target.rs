@@ -12,6 +12,7 @@ use crate::encoder::{Encoder, Inserts, RowChange};
 use crate::error::{Error, Place};
 use crate::failpoint::{self, Failpoint};
 use crate::mapping::{self, Mapping};
+use crate::net::{self, NotNettable, Plan};
 use crate::observer::Counts;
 use crate::pipeline::{Expect, Failed, Problem, Transactions};
 use crate::relations::Relations;
@@ -78,6 +79,25 @@ struct Group<'a> {
     inserts: Inserts<'a>,
 }
 
+/// What the net tier has read and not written.
+#[derive(Default)]
+struct Gathering<'a> {
+    plan: Plan<'a>,
+    /// INSERTs of tables that are not netted, or of before the plan's beginning.
+    group: Group<'a>,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Add {
+    /// It is in the plan.
+    Added,
+    /// It is to be written in order now; the plan does not matter to it.
+    InOrder,
+    /// It is to be written in order after the plan.
+    AfterAllBefore,
+}
+
 impl Target {
     /// Connects and takes hold of the checkpoint, whose position settles whether the last COMMIT was done.
     pub(crate) async fn connect(options: &TargetOptions) -> Result<Target, Error> {
@@ -102,9 +122,15 @@ impl Target {
         let guard = crate::ordered::guard_for(tier, batch);
         let mut walk = Walk { tier, guard, begun: false, changes: Counts::default(), met: 0, info: None };
         loop {
-            for part in std::mem::take(&mut batch.parts) {
-                self.walk(&part, &mut walk, feed).await?;
+            let parts = std::mem::take(&mut batch.parts);
+            if tier == Tier::Net {
+                self.walk_netting(&parts, &mut walk, feed).await?;
+            } else {
+                for part in &parts {
+                    self.walk(part, &mut walk, feed).await?;
+                }
             }
+            drop(parts);
             if !batch.open {
                 break;
             }
@@ -188,9 +214,142 @@ impl Target {
         }
         let change = decoder::decode_change(record.payload).map_err(|error| walk.blame(error.into()))?;
         match walk.tier {
-            Tier::Ordered => self.write(&change, walk, group).await?,
+            Tier::Net | Tier::Ordered => self.write(&change, walk, group).await?,
             Tier::Single => self.apply_alone(&change, walk).await?,
         }
+        self.send_when_full().await
+    }
+
+    /// The net tier's walk: stretch by stretch, so that its memory is bounded.
+    async fn walk_netting(&mut self, parts: &[Part], walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
+        let mut rest = parts;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |part: &&Part| {
+                bytes += part.frame().bytes();
+                bytes <= net::STRETCH_BYTES
+            };
+            let (stretch, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            self.walk_stretch(stretch, walk, feed).await?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    async fn walk_stretch(&mut self, parts: &[Part], walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
+        let mut gathering = Gathering::default();
+        for part in parts {
+            for (relation, message) in part.frame().descriptors() {
+                self.describe_gathered(relation, message, walk, &mut gathering).await?;
+            }
+            for piece in part.pieces() {
+                let info = piece.info();
+                let done = feed.is_before(&info);
+                if !done && piece.is_first() {
+                    walk.met += 1;
+                    walk.info = Some(info);
+                }
+                for record in piece.records() {
+                    self.gather(record, done, walk, &mut gathering).await?;
+                }
+            }
+        }
+        self.write_gathered(walk, &mut gathering).await
+    }
+
+    async fn describe_gathered(
+        &mut self,
+        relation: RelationId,
+        message: &[u8],
+        walk: &Walk,
+        gathering: &mut Gathering<'_>,
+    ) -> Result<(), BatchError> {
+        if gathering.plan.contains(relation) || gathering.group.relation == Some(relation) {
+            self.write_gathered(walk, gathering).await?;
+        }
+        self.relations.describe(relation, message);
+        Ok(())
+    }
+
+    /// Takes one change into the plan, or writes it in order: the table in [`net`] says when.
+    async fn gather<'a>(
+        &mut self,
+        record: Record<'a>,
+        done: bool,
+        walk: &mut Walk,
+        gathering: &mut Gathering<'a>,
+    ) -> Result<(), BatchError> {
+        if let (Some(b'R'), Some(relation)) = (record.payload.first(), record.relation) {
+            return self.describe_gathered(relation, record.payload, walk, gathering).await;
+        }
+        if done {
+            return Ok(());
+        }
+        let change = decoder::decode_change(record.payload).map_err(|error| walk.blame(error.into()))?;
+        let add = match change.relation() {
+            Some(relation) => self.add(relation, &change, walk, gathering).await?,
+            None => Add::AfterAllBefore,
+        };
+        if add == Add::Added {
+            return Ok(());
+        }
+        if add == Add::AfterAllBefore {
+            self.write_gathered(walk, gathering).await?;
+        }
+        self.write(&change, walk, &mut gathering.group).await?;
+        self.send_when_full().await
+    }
+
+    async fn add<'a>(
+        &mut self,
+        relation: RelationId,
+        change: &Change<'a>,
+        walk: &mut Walk,
+        gathering: &mut Gathering<'a>,
+    ) -> Result<Add, BatchError> {
+        if !walk.begun {
+            self.begin(walk).await?;
+        }
+        if self.relations.mapped(relation).is_none() {
+            self.finish_group(&mut gathering.group).map_err(|error| walk.blame(error))?;
+            self.know(relation, walk).await?;
+        }
+        let Some(mapped) = self.relations.mapped(relation) else { return Ok(Add::AfterAllBefore) };
+        if !mapped.mapping.sets {
+            return Ok(if mapped.mapping.table.triggers { Add::AfterAllBefore } else { Add::InOrder });
+        }
+        match gathering.plan.add(&mapped.mapping, change, walk.current()) {
+            Ok(()) => {
+                walk.changes.count(change);
+                self.relations.count(relation, 1);
+                Ok(Add::Added)
+            }
+            Err(why) => {
+                // What is in one value's way is in the way of all of this column.
+                mapped.mapping.sets &= why != NotNettable::Format;
+                Ok(Add::AfterAllBefore)
+            }
+        }
+    }
+
+    /// Writes the plan, after the changes in order that came before what is in it.
+    async fn write_gathered(&mut self, walk: &Walk, gathering: &mut Gathering<'_>) -> Result<(), BatchError> {
+        self.finish_group(&mut gathering.group).map_err(|error| walk.blame(error))?;
+        let Some(transactions) = gathering.plan.transactions else { return Ok(()) };
+        for (relation, gathered) in gathering.plan.take() {
+            let (mapped, statements) = self
+                .relations
+                .mapped_and_counter(relation)
+                .ok_or_else(|| walk.blame(Error::UnknownRelation(relation)))?;
+            let (out, pipeline) = self.session.writing();
+            let mut writer = net::Writer { mapped, statements, pipeline, out, transactions };
+            writer.write(&gathered).map_err(|error| walk.blame(error))?;
+            self.send_when_full().await?;
+        }
+        Ok(())
+    }
+
+    async fn send_when_full(&mut self) -> Result<(), BatchError> {
         if self.session.is_window_full() {
             self.session.send_window().await?;
         }
@@ -218,7 +377,7 @@ impl Target {
                     self.know(*relation, walk).await?;
                 }
                 self.truncate(relations, *options, walk)?;
-                walk.changes.truncates += 1;
+                walk.changes.count(change);
             }
             _ => {
                 let Some(relation) = change.relation() else { return Ok(()) };
@@ -251,18 +410,16 @@ impl Target {
             Change::Insert { new, .. } => {
                 group.relation = Some(relation);
                 encoder.insert(&mut group.inserts, *new, transaction)?;
-                walk.changes.inserts += 1;
             }
             Change::Update { old, new, .. } => {
                 encoder.change(&RowChange { new: Some(*new), old: *old, guard, transaction })?;
-                walk.changes.updates += 1;
             }
             Change::Delete { old, .. } => {
                 encoder.change(&RowChange { new: None, old: Some(*old), guard, transaction })?;
-                walk.changes.deletes += 1;
             }
             _ => {}
         }
+        walk.changes.count(change);
         self.relations.count(relation, 1);
         Ok(())
     }

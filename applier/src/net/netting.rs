@@ -31,6 +31,8 @@ pub(crate) enum NotNettable {
     Conflict,
     /// The old values are not a key.
     NoKey,
+    /// A value in another format than the column's others, or in one that cannot be put in an array.
+    Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +77,6 @@ impl<'a> TableNet<'a> {
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
         }
-    }
-
-    /// How many keys it has seen.
-    pub(crate) fn len(&self) -> usize {
-        self.states.len()
     }
 
     pub(crate) fn insert(&mut self, new: Tuple<'a>) -> Result<(), NotNettable> {
@@ -143,7 +140,8 @@ impl<'a> TableNet<'a> {
             let values = self.values(row);
             let is_changed = |column: usize| values[column] != ColumnValue::UnchangedToast;
             // Neighbours mostly belong to the same set: it is looked for from the end.
-            let same = |set: &UpdateSet| (0..self.width).filter(|column| is_changed(*column)).eq(set.changed.iter().copied());
+            let same =
+                |set: &UpdateSet| (0..self.width).filter(|column| is_changed(*column)).eq(set.changed.iter().copied());
             match sets.iter().rposition(same) {
                 Some(at) => sets[at].rows.push(row),
                 None => {
@@ -213,4 +211,136 @@ fn hash_key(hasher: &DefaultHashBuilder, key: &[usize], values: &[ColumnValue<'_
         }
     }
     state.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use decoder::Change;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Key, one column, and one that may come as unchanged TOAST.
+    type Row = (u8, u8, u8);
+
+    #[derive(Debug, Clone, Copy)]
+    enum Op {
+        Insert(u8, u8, u8),
+        Update(u8, u8, Option<u8>),
+        Delete(u8),
+    }
+
+    fn tuple(columns: &[Option<u8>]) -> Vec<u8> {
+        let mut bytes = (columns.len() as u16).to_be_bytes().to_vec();
+        for column in columns {
+            match column {
+                Some(value) => bytes.extend([b't', 0, 0, 0, 1, *value]),
+                None => bytes.push(b'u'),
+            }
+        }
+        bytes
+    }
+
+    fn message(op: Op) -> Vec<u8> {
+        let (head, tuple) = match op {
+            Op::Insert(k, a, b) => (&b"I\0\0\0\x01N"[..], tuple(&[Some(k), Some(a), Some(b)])),
+            Op::Update(k, a, b) => (&b"U\0\0\0\x01N"[..], tuple(&[Some(k), Some(a), b])),
+            Op::Delete(k) => (&b"D\0\0\0\x01K"[..], [&[0, 3, b't', 0, 0, 0, 1, k][..], b"nn"].concat()),
+        };
+        [head, &tuple].concat()
+    }
+
+    /// `None` when the source could not have done it.
+    fn on_model(rows: &mut BTreeMap<u8, Row>, op: Op) -> Option<()> {
+        match op {
+            Op::Insert(k, a, b) if !rows.contains_key(&k) => drop(rows.insert(k, (k, a, b))),
+            Op::Update(k, a, b) => {
+                let row = rows.get_mut(&k)?;
+                *row = (k, a, b.unwrap_or(row.2));
+            }
+            Op::Delete(k) => drop(rows.remove(&k)?),
+            Op::Insert(..) => return None,
+        }
+        Some(())
+    }
+
+    fn byte(value: ColumnValue<'_>) -> u8 {
+        let ColumnValue::Text([byte]) = value else { panic!("a value: {value:?}") };
+        *byte
+    }
+
+    /// Applies the sets as the target would, each row exactly once.
+    fn apply(net: &TableNet<'_>, rows: &mut BTreeMap<u8, Row>) {
+        for row in net.deletes() {
+            assert!(rows.remove(&byte(net.values(row)[0])).is_some(), "a deleted row was there");
+        }
+        for set in net.updates() {
+            for row in set.rows {
+                let values = net.values(row);
+                let target = rows.get_mut(&byte(values[0])).expect("an updated row is there");
+                for column in &set.changed {
+                    *[&mut target.0, &mut target.1, &mut target.2][*column] = byte(values[*column]);
+                }
+            }
+        }
+        for row in net.inserts() {
+            let values = net.values(row);
+            let row = (byte(values[0]), byte(values[1]), byte(values[2]));
+            assert_eq!(rows.insert(row.0, row), None, "an inserted row was not there");
+        }
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let key = || 0..6_u8;
+        prop_oneof![
+            (key(), any::<u8>(), any::<u8>()).prop_map(|(k, a, b)| Op::Insert(k, a, b)),
+            (key(), any::<u8>(), any::<Option<u8>>()).prop_map(|(k, a, b)| Op::Update(k, a, b)),
+            key().prop_map(Op::Delete),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn sets_lead_to_the_same_rows_as_the_changes_one_by_one(
+            before in prop::collection::btree_map(0..6_u8, (0..6_u8, any::<u8>(), any::<u8>()), 0..6),
+            ops in prop::collection::vec(op(), 0..60),
+        ) {
+            let mut one_by_one: BTreeMap<u8, Row> = before.into_iter().map(|(k, (_, a, b))| (k, (k, a, b))).collect();
+            let mut by_sets = one_by_one.clone();
+            let done: Vec<Vec<u8>> =
+                ops.into_iter().filter(|op| on_model(&mut one_by_one, *op).is_some()).map(message).collect();
+            let mut net = TableNet::new(3, vec![0]);
+            for bytes in &done {
+                match decoder::decode_change(bytes).expect("a message") {
+                    Change::Insert { new, .. } => net.insert(new).expect("netted"),
+                    Change::Update { old, new, .. } => net.update(old, new).expect("netted"),
+                    Change::Delete { old, .. } => net.delete(old).expect("netted"),
+                    other => panic!("{other:?}"),
+                }
+            }
+            apply(&net, &mut by_sets);
+            prop_assert_eq!(by_sets, one_by_one);
+        }
+    }
+
+    #[test]
+    fn what_no_source_does_and_what_changes_a_key_is_not_netted() {
+        let messages = [Op::Insert(1, 1, 1), Op::Delete(1)].map(message);
+        let changes: Vec<Change<'_>> =
+            messages.iter().map(|bytes| decoder::decode_change(bytes).expect("a message")).collect();
+        let [Change::Insert { new, .. }, Change::Delete { old, .. }] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        let mut net = TableNet::new(3, vec![0]);
+        net.insert(*new).expect("netted");
+        assert_eq!(net.insert(*new), Err(NotNettable::Conflict));
+        assert_eq!(net.update(Some(*old), *new), Err(NotNettable::KeyChange));
+        net.delete(*old).expect("netted");
+        assert_eq!(net.delete(*old), Err(NotNettable::Conflict));
+        assert_eq!(net.update(None, *new), Err(NotNettable::Conflict));
+        assert_eq!((net.deletes(), net.inserts(), net.updates()), (vec![], vec![], vec![]));
+        assert_eq!(net.delete(OldTuple::Full(*new)), Err(NotNettable::NoKey));
+    }
 }
