@@ -169,9 +169,7 @@ fn a_binary_value_of_another_type_goes_through_its_text_form() {
     let s = statement(&m, &shape(Operation::Insert { rows: 1 }, Identity::New, Guard::Plain, &[Cell::Binary; 2], &[]));
     assert_eq!(
         s.text,
-        concat!(
-            r#"INSERT INTO "s"."t" ("id", "v") VALUES (CASE WHEN $1 IS NOT NULL THEN format('%s', $1)::bigint END, $2)"#
-        )
+        r#"INSERT INTO "s"."t" ("id", "v") VALUES (CASE WHEN $1 IS NOT NULL THEN format('%s', $1)::bigint END, $2)"#
     );
     assert_eq!(s.parameters[0].type_oid, INT4);
 }
