@@ -42,7 +42,7 @@ pub(crate) struct Table {
 pub(crate) struct Column {
     /// Its name.
     pub(crate) name: String,
-    /// Its type (the domain, not its base type).
+    /// Its type (the domain, not its base type, unless that is an enum).
     pub(crate) type_oid: TypeOid,
     /// Its type without a modifier, as SQL.
     pub(crate) bare_type: String,
@@ -54,7 +54,8 @@ pub(crate) struct Column {
     pub(crate) generated: bool,
     /// GENERATED ALWAYS AS IDENTITY.
     pub(crate) identity_always: bool,
-    /// `=`, or an operator of an extension with its schema: the session's search_path is empty.
+    /// What stands between column and value: `=`, or an operator of an extension with its schema (the session's
+    /// search_path is empty), or `=` after a cast of the column.
     pub(crate) equals: String,
     /// Two values that are `=` also have the same text form.
     pub(crate) strict: bool,
@@ -101,13 +102,16 @@ SELECT c.oid, c.relkind, pg_catalog.row_security_active(c.oid), EXISTS (
 ///
 /// The strict types are those whose `=` holds exactly when the output is the same (numeric, float, interval, bpchar,
 /// jsonb, timetz and all containers are not among them), text-like ones only with a deterministic collation.
+///
+/// Domains over enums have no `=` (other domains take their base type's): values are of the enum, and so is the column
+/// once it is cast. Assignment makes the domain of it again, with its checks.
 pub(crate) const COLUMNS_QUERY: &str = "\
 WITH RECURSIVE base (attnum, type) AS (
     SELECT attnum, atttypid FROM pg_catalog.pg_attribute WHERE attrelid = $1::pg_catalog.oid AND attnum > 0 AND NOT attisdropped
     UNION ALL
     SELECT b.attnum, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
 )
-SELECT a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, -1), pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod >= 0,
+SELECT a.attname, w.type, pg_catalog.format_type(w.type, -1), pg_catalog.format_type(w.type, a.atttypmod), a.atttypmod >= 0,
        a.attgenerated <> '', a.attidentity = 'a',
        coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
            FROM pg_catalog.pg_opclass c
@@ -116,7 +120,7 @@ SELECT a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, -1), pg_catalog
                 AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
            JOIN pg_catalog.pg_operator o ON o.oid = s.amopopr
            JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace AND n.nspname <> 'pg_catalog'
-          WHERE c.opcdefault AND c.opcintype = t.oid LIMIT 1), '='),
+          WHERE c.opcdefault AND c.opcintype = t.oid LIMIT 1), w.casting || '='),
        (t.typtype = 'e' OR t.oid IN (16, 17, 18, 19, 20, 21, 23, 25, 26, 28, 650, 774, 790, 829, 869, 1043, 1082, 1083,
             1114, 1184, 1560, 1562, 2950, 3220, 5069))
          AND coalesce((SELECT l.collisdeterministic FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation), true),
@@ -133,6 +137,9 @@ SELECT a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, -1), pg_catalog
   FROM pg_catalog.pg_attribute a
   JOIN base b ON b.attnum = a.attnum
   JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
+ CROSS JOIN LATERAL (SELECT CASE t.typtype WHEN 'e' THEN t.oid ELSE a.atttypid END,
+            CASE WHEN t.typtype = 'e' AND t.oid <> a.atttypid THEN '::' || pg_catalog.format_type(t.oid, -1) || ' ' ELSE '' END
+       ) AS w (type, casting)
  WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum";
 

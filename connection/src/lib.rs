@@ -12,7 +12,7 @@
 //! | time | what happens |
 //! | --- | --- |
 //! | 0 s | [`Conninfo::parse`] reads `postgresql://walcast@a,b/app?sslmode=verify-full`; nothing else is looked at |
-//! | 1 s | [`Wire::connect`]: the password comes from `~/.pgpass`; host a answers, its certificate names it, SCRAM is bound to that certificate |
+//! | 1 s | [`Wire::connect`]: the password comes from `~/.pgpass`; host a answers, its certificate names it, SCRAM is bound to it |
 //! | 60 s | host a goes down: [`WireError::Closed`], which is [`Class::Transient`] |
 //! | 61 s | [`Wire::connect`] with the same [`Conninfo`]: a refuses, so b is tried; the password file is read anew |
 //!

@@ -118,7 +118,8 @@ async fn declaring_twice_is_idempotent_and_elsewhere_refused() {
         let options = rig.options();
         applier::forget(&options.conninfo, &options.identity).await.expect("forgotten");
         assert_eq!(rig.checkpoint().await, None);
-        assert_eq!(rig.sql("SELECT count(*) FROM pg_replication_origin WHERE roname LIKE '%_' || (SELECT oid FROM pg_database WHERE datname = current_database())"), "0");
+        let own = "roname LIKE '%_' || (SELECT oid FROM pg_database WHERE datname = current_database())";
+        assert_eq!(rig.sql(&format!("SELECT count(*) FROM pg_replication_origin WHERE {own}")), "0");
         let mut running = rig.start();
         running.state(State::New).await;
         running.stop().await;
