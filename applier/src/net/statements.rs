@@ -263,7 +263,8 @@ fn source(column: usize) -> SourceColumn {
 fn unnest(columns: &[usize]) -> String {
     let parameters: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
     let names: Vec<String> = columns.iter().map(|column| format!("v{column}")).collect();
-    format!("pg_catalog.unnest({}) AS u({})", parameters.join(", "), names.join(", "))
+    // Without a schema on purpose: the parser takes several arrays only by the bare name.
+    format!("unnest({}) AS u({})", parameters.join(", "), names.join(", "))
 }
 
 /// A one-dimensional array in binary (array_send in PostgreSQL's arrayfuncs.c), its parameter length included.
@@ -361,6 +362,6 @@ mod tests {
 
     #[test]
     fn the_parameters_are_named_by_their_columns() {
-        assert_eq!(unnest(&[0, 3]), "pg_catalog.unnest($1, $2) AS u(v0, v3)");
+        assert_eq!(unnest(&[0, 3]), "unnest($1, $2) AS u(v0, v3)");
     }
 }
