@@ -24,6 +24,11 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 /// How often the checkpoint moves when nothing is to be applied.
 const MOVE_EVERY: Duration = Duration::from_secs(60);
 
+/// So many changes, at such a rate, came while the batch before was applied: more are waited for. A flow that is below
+/// it is applied at once, whatever comes.
+const FLOOD_CHANGES: usize = 64;
+const FLOOD_PER_SECOND: f64 = 20_000.0;
+
 /// Everything that outlives a session.
 pub(crate) struct Follower {
     pub(crate) options: TargetOptions,
@@ -46,6 +51,8 @@ struct Following {
     suspects: Option<(Lsn, Lsn)>,
     /// Transactions up to here are not netted: it failed.
     ordered_until: Option<Lsn>,
+    /// When the log was last looked into.
+    gathered: Instant,
     asked: Instant,
     moved: Instant,
 }
@@ -69,6 +76,7 @@ impl Follower {
             time: PgTimestamp(0),
             suspects: None,
             ordered_until: None,
+            gathered: now,
             asked: now,
             moved: now,
         };
@@ -88,6 +96,11 @@ impl Follower {
         following.target.bound_memory().await?;
         let limits = self.limits(following);
         let mut batch = following.feed.gather(limits)?;
+        if following.is_flooded(&batch) {
+            tokio::time::sleep(self.options.batch_max_delay).await;
+            following.feed.extend(&mut batch, limits)?;
+        }
+        following.gathered = Instant::now();
         if batch.end().is_none() && batch.parts.is_empty() {
             self.idle(following, control).await?;
         } else if self.is_to_skip(&batch) {
@@ -264,6 +277,13 @@ impl Following {
             None if batch.changes >= net::CHANGES_MIN && !self.is_ordered(batch) => Tier::Net,
             _ => Tier::Ordered,
         }
+    }
+
+    /// The batch is small only because the log is read as fast as it grows: with more in it, it costs less.
+    fn is_flooded(&self, batch: &Batch) -> bool {
+        let seconds = self.gathered.elapsed().as_secs_f64();
+        let rate = batch.changes as f64 / seconds.max(f64::EPSILON);
+        batch.at_head && batch.changes >= FLOOD_CHANGES && rate >= FLOOD_PER_SECOND
     }
 
     fn is_ordered(&self, batch: &Batch) -> bool {

@@ -31,8 +31,8 @@ const LAST_SYNC_MAX: Duration = Duration::from_secs(2);
 ///
 /// The walsender makes one send() per message. An awake reader makes each of them a wake-up and a context switch;
 /// over TCP a nap gave 12 to 150 % more messages per second for a quarter of the CPU time (bench/RESULTS.md).
-const NAP_AFTER: u32 = 8;
-const NAP: Duration = Duration::from_micros(100);
+const NAP_AFTER: u32 = 16;
+const NAP: Duration = Duration::from_micros(300);
 const SHORT_READ: usize = 32 << 10;
 /// A read that took less than this had not to wait.
 const NO_WAIT: Duration = Duration::from_micros(200);

@@ -6,7 +6,7 @@
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use decoder::Lsn;
 
@@ -31,6 +31,10 @@ impl DurableLsn {
         Ok(DurableLsn(end_lsn))
     }
 }
+
+/// From the end of one group to the beginning of the next. What is appended to a log at rest is synced at once; in a
+/// steady flow, groups of this length cost a small part of the CPU time that one call after the other did.
+const GROUP_PAUSE: Duration = Duration::from_millis(3);
 
 /// What has been appended and not yet fsynced.
 #[derive(Default)]
@@ -57,11 +61,14 @@ impl Queue {
     /// Asks that everything below frame `frame_no`, which ends in `segment`, be made durable.
     pub(crate) fn push(&self, segment: &Arc<Segment>, frame_no: u64, end_lsn: Lsn) {
         let mut pending = self.lock();
+        let first = pending.dirty.is_empty();
         if !pending.dirty.last().is_some_and(|last| Arc::ptr_eq(last, segment)) {
             pending.dirty.push(Arc::clone(segment));
         }
         (pending.frame_no, pending.end_lsn) = (frame_no, end_lsn);
-        self.changed.notify_one();
+        if first {
+            self.changed.notify_one();
+        }
     }
 
     /// Lets the thread end after what is pending.
@@ -70,11 +77,16 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Waits for work; `None` when there will be none.
-    fn next(&self) -> Option<Pending> {
+    /// Waits for work, and with it until `not_before`; `None` when there will be none.
+    fn next(&self, not_before: Instant) -> Option<Pending> {
         let waiting = |pending: &mut Pending| pending.dirty.is_empty() && !pending.stop;
         let pending = self.changed.wait_while(self.lock(), waiting);
-        Self::take(&mut pending.unwrap_or_else(PoisonError::into_inner))
+        let stop = pending.unwrap_or_else(PoisonError::into_inner).stop;
+        if !stop {
+            // Not on the condition variable: whoever appends shall not wake this thread again and again.
+            thread::sleep(not_before.saturating_duration_since(Instant::now()));
+        }
+        Self::take(&mut self.lock())
     }
 
     fn take(pending: &mut Pending) -> Option<Pending> {
@@ -88,7 +100,12 @@ impl Queue {
 pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<JoinHandle<()>, IoError> {
     let (name, dir) = ("log-syncer".to_owned(), shared.options.dir.clone());
     let shared = Arc::clone(shared);
-    let run = move || while shared.queue.next().is_some_and(|pending| sync_group(&shared, pending)) {};
+    let run = move || {
+        let mut not_before = Instant::now();
+        while shared.queue.next(not_before).is_some_and(|pending| sync_group(&shared, pending)) {
+            not_before = Instant::now() + GROUP_PAUSE;
+        }
+    };
     thread::Builder::new().name(name).spawn(run).map_err(|error| IoError::new("start a thread for", &dir, error))
 }
 
