@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use decoder::{Lsn, PgTimestamp};
-use segment_log::{Cursor, Frame, FrameKind, Log, Piece, Positions, TransactionInfo};
+use segment_log::{Cursor, Frame, FrameKind, Log, Piece, TransactionInfo};
 use tokio::sync::watch;
 
 use crate::error::Error;
@@ -76,14 +76,14 @@ pub(crate) struct Feed {
     after: Lsn,
     /// A frame whose pieces from there on belong to the next batch.
     rest: Option<(Arc<Frame>, usize)>,
-    positions: watch::Receiver<Positions>,
+    appended: watch::Receiver<Lsn>,
 }
 
 impl Feed {
     /// Begins with the first transaction that ends after `after`.
     pub(crate) fn new(log: &Log, after: Lsn) -> Result<Feed, Error> {
-        let positions = log.watch();
-        Ok(Feed { cursor: log.cursor(after)?, after, rest: None, positions })
+        let appended = log.watch_appended();
+        Ok(Feed { cursor: log.cursor(after)?, after, rest: None, appended })
     }
 
     /// Whether a transaction is already applied.
@@ -100,7 +100,7 @@ impl Feed {
 
     /// Adds what has come into the log.
     pub(crate) fn extend(&mut self, batch: &mut Batch, limits: Limits) -> Result<(), Error> {
-        self.positions.borrow_and_update(); // what is appended from here on wakes Feed::wait
+        self.appended.borrow_and_update(); // what is appended from here on wakes Feed::wait
         loop {
             let Some((frame, start)) = self.next_frame()? else {
                 batch.at_head = true;
@@ -125,7 +125,7 @@ impl Feed {
 
     /// Returns once the log may hold more than the last call of [`Feed::extend`] saw.
     pub(crate) async fn wait(&mut self) {
-        if self.positions.changed().await.is_err() {
+        if self.appended.changed().await.is_err() {
             std::future::pending::<()>().await; // the log is closed: nothing more will come
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use connection::{ReadHalf, Wire, WriteHalf};
 use decoder::{Context, PgTimestamp};
 use segment_log::Log;
@@ -34,6 +34,8 @@ const LAST_SYNC_MAX: Duration = Duration::from_secs(2);
 const NAP_AFTER: u32 = 16;
 const NAP: Duration = Duration::from_micros(300);
 const SHORT_READ: usize = 32 << 10;
+/// Messages of a transaction that has not ended are handed on when they hold so many bytes.
+const HELD_MAX: usize = 64 << 10;
 /// A read that took less than this had not to wait.
 const NO_WAIT: Duration = Duration::from_micros(200);
 
@@ -87,7 +89,7 @@ impl Receiver {
         self.was_streaming = true;
         self.status.set_state(State::Streaming);
         let (reader, writer) = wire.into_parts();
-        let mut stream = Stream { reader, writer, pending: None, pacing: Pacing::new() };
+        let mut stream = Stream { reader, writer, held: BytesMut::new(), pending: None, pacing: Pacing::new() };
         self.stream(&mut stream).await
     }
 
@@ -127,7 +129,10 @@ impl Receiver {
                 biased;
                 () = shutdown.cancelled() => return self.finish(stream).await,
                 Some(failure) = self.failures.recv() => return Err(failure),
-                _ = tick.tick() => self.give_feedback(stream, &mut feedback).await?,
+                _ = tick.tick() => {
+                    stream.hand_on();
+                    self.give_feedback(stream, &mut feedback).await?;
+                }
                 permit = self.commands.reserve(), if stream.pending.is_some() => {
                     let Ok(permit) = permit else { return Err(ReplicationError::Stopped) };
                     if let Some(chunk) = stream.pending.take() {
@@ -212,6 +217,8 @@ impl Feedback {
 struct Stream {
     reader: ReadHalf,
     writer: WriteHalf,
+    /// Whole messages that are not worth waking the assembler for yet.
+    held: BytesMut,
     /// Whole messages that wait for room in the channel.
     pending: Option<Bytes>,
     pacing: Pacing,
@@ -226,15 +233,29 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes the whole messages off the buffer into `pending`; true when the walsender wants an answer at once.
+    /// Takes the whole messages off the buffer, and hands them on when a transaction ends in them or they have become
+    /// many: each message comes by a read of its own while the source is quick enough to be followed. True when the
+    /// walsender wants an answer at once.
     fn cut(&mut self) -> Result<bool, ReplicationError> {
-        let messages = self.reader.take_messages()?.freeze();
-        let mut reply_requested = false;
+        let messages = self.reader.take_messages()?;
+        let (mut reply_requested, mut ends) = (false, false);
         for (tag, body) in chunk::Messages::new(&messages) {
             reply_requested |= look_at(tag, body)?;
+            ends |= chunk::ends_transaction(body);
         }
-        self.pending = (!messages.is_empty()).then_some(messages);
+        // They lie one behind the other in the reader's buffer, so that nothing is copied.
+        self.held.unsplit(messages);
+        if ends || self.held.len() >= HELD_MAX {
+            self.hand_on();
+        }
         Ok(reply_requested)
+    }
+
+    /// What is held goes to the assembler, now or when there is room.
+    fn hand_on(&mut self) {
+        if self.pending.is_none() && !self.held.is_empty() {
+            self.pending = Some(self.held.split().freeze());
+        }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), ReplicationError> {

@@ -85,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) trimming: Mutex<()>,
     segments: Mutex<VecDeque<Arc<Segment>>>,
     positions: watch::Sender<Positions>,
+    /// The same as `appended_lsn` there, for those whom a sync or a trim shall not wake.
+    appended: watch::Sender<Lsn>,
     /// Every frame with a number below is on disk.
     synced: AtomicU64,
     failure: OnceLock<FatalError>,
@@ -123,6 +125,7 @@ impl Shared {
 
     pub(crate) fn publish_appended(&self, end_lsn: Lsn) {
         self.positions.send_modify(|positions| positions.appended_lsn = end_lsn);
+        self.appended.send_replace(end_lsn);
     }
 
     /// Adds a segment at the end.
@@ -195,6 +198,7 @@ fn share(fs: Arc<dyn Fs>, options: Options, recovered: &Recovered, lock: Box<dyn
         spares: Mutex::default(),
         trimming: Mutex::default(),
         segments: Mutex::new(recovered.segments.clone()),
+        appended: watch::Sender::new(positions.appended_lsn),
         positions: watch::Sender::new(positions),
         synced: AtomicU64::new(recovered.chain.frame_no),
         failure: OnceLock::new(),
@@ -208,6 +212,11 @@ impl Log {
     /// Where the log stands now.
     pub fn positions(&self) -> Positions {
         self.shared.positions()
+    }
+
+    /// Tells of every append, and of nothing else: what a reader at the log's head waits for.
+    pub fn watch_appended(&self) -> watch::Receiver<Lsn> {
+        self.shared.appended.subscribe()
     }
 
     /// Tells of every change of the positions.
