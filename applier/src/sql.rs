@@ -231,7 +231,8 @@ impl Writer<'_> {
     /// The columns of the new tuple that are written.
     fn written(&self) -> Vec<SourceColumn> {
         let present = |c: &SourceColumn| self.shape.new.get(usize::from(c.0)).is_some_and(|cell| *cell != Cell::Absent);
-        self.mapping.columns().filter(present).collect()
+        let writable = |c: &SourceColumn| !self.mapping.target(*c).generated;
+        self.mapping.columns().filter(present).filter(writable).collect()
     }
 
     /// Those that an UPDATE assigns: without an old tuple the key is unchanged.
@@ -273,6 +274,8 @@ impl Writer<'_> {
         let name = quote(&target.name);
         match self.shape.old.get(usize::from(column.0)) {
             None | Some(Cell::Absent) => Vec::new(),
+            // What the target computes need not be what the source has.
+            Some(_) if target.generated => Vec::new(),
             Some(Cell::Null) => vec![format!("{name} IS NULL")],
             Some(_) if target.strict => vec![self.equality(Side::Old, column)],
             Some(_) => {

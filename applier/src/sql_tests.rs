@@ -73,6 +73,15 @@ fn inserts_are_by_name_and_take_several_rows() {
 }
 
 #[test]
+fn what_the_target_computes_is_neither_written_nor_compared() {
+    let m = mapping(|_, table| table.columns[1].generated = true);
+    let insert = shape(Operation::Insert { rows: 1 }, Identity::New, Guard::Plain, &BOTH, &[]);
+    assert_eq!(text(&m, &insert), r#"INSERT INTO "s"."t" ("id") VALUES ($1)"#);
+    let delete = shape(Operation::Delete, Identity::OldFull, Guard::Plain, &[], &BOTH);
+    assert!(!text(&m, &delete).contains(r#""v""#));
+}
+
+#[test]
 fn an_identity_column_is_overridden_and_a_table_without_columns_takes_defaults() {
     let insert = |m: &Mapping, cells: &[Cell]| {
         text(m, &shape(Operation::Insert { rows: 1 }, Identity::New, Guard::Plain, cells, &[]))

@@ -1,9 +1,13 @@
 //! Integration tests, by behaviour.
 
 mod compare;
+mod faults;
 mod kill;
+mod load;
+mod mistakes;
 mod postgres;
 mod random;
+mod rules;
 mod service;
 mod smoke;
 mod tidy;

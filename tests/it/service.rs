@@ -71,6 +71,17 @@ impl Mirror {
         self.directory.path().join("walcast.toml")
     }
 
+    /// Rewrites the configuration file.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+        let text = fs::read_to_string(self.config_file()).unwrap();
+        fs::write(self.config_file(), change(text)).unwrap();
+    }
+
+    /// The segment log's directory.
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
     pub(crate) fn names(&self) -> &[&'static str] {
         &NAMES[..self.targets.len()]
     }
@@ -80,7 +91,12 @@ impl Mirror {
         sql(&self.source, script)
     }
 
-    /// Runs a script at the source and at every target: how schemas get there.
+    /// Runs a script at one target.
+    pub(crate) fn at_target(&self, at: usize, script: &str) -> String {
+        sql(&self.targets[at], script)
+    }
+
+    /// Runs a script at the targets, then at the source: how a schema changes under a running service.
     pub(crate) fn everywhere(&self, script: &str) {
         for cluster in self.targets.iter().chain([&self.source]) {
             sql(cluster, script);
@@ -120,21 +136,48 @@ impl Mirror {
 
     /// Starts `walcast run`. Its messages are appended to one file over all starts.
     pub(crate) fn run(&self) -> Service {
+        self.run_with(&[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)]) -> Service {
         let log = self.directory.path().join("service.log");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut command = self.command(&["run"]);
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(File::try_clone(&stderr).unwrap()).stderr(stderr);
         Service { child: command.spawn().unwrap(), log }
     }
 
     /// Waits until every target has applied what the source has committed by now.
     pub(crate) fn catch_up(&self, service: &Service) {
-        let timeout = CATCH_UP.as_secs().to_string();
-        for name in self.names() {
-            let output = self.run_cli(&["wait", name, "--timeout", &timeout]);
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "wait {name}: {stderr}\nthe service says:\n{}", service.messages());
-        }
+        (0..self.targets.len()).for_each(|at| self.catch_up_one(at, service));
+    }
+
+    /// The same for one target.
+    pub(crate) fn catch_up_one(&self, at: usize, service: &Service) {
+        let (name, timeout) = (NAMES[at], CATCH_UP.as_secs().to_string());
+        let output = self.run_cli(&["wait", name, "--timeout", &timeout]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "wait {name}: {stderr}\nthe service says:\n{}", service.messages());
+    }
+
+    /// What the status says of one target.
+    pub(crate) fn target_status(&self, at: usize) -> serde_json::Value {
+        self.status()["targets"][at].clone()
+    }
+
+    /// Waits until a target has stopped, and gives its last error.
+    pub(crate) fn until_stopped(&self, at: usize) -> String {
+        until(&format!("{} stops", NAMES[at]), CATCH_UP, || self.target_status(at)["state"] == "stopped");
+        self.target_status(at)["last_error"].as_str().unwrap().to_owned()
+    }
+
+    /// A column of the slot.
+    pub(crate) fn slot(&self, column: &str) -> String {
+        self.at_source(&format!("SELECT {column} FROM pg_replication_slots WHERE slot_name = '{SLOT}'"))
+            .trim()
+            .to_owned()
     }
 
     /// Panics unless every target has the source's rows.
