@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
+use crate::names::Names;
 use crate::spool::{Entry, Spool};
 use crate::status::{KINDS, Status};
 use crate::types::binary_safe;
@@ -54,6 +55,7 @@ pub(crate) struct Assembler {
     context: Context,
     binary: bool,
     relations: ColumnCounts,
+    names: Names,
     open: Option<Open>,
     open_spool: Spool,
     streams: HashMap<Xid, Stream>,
@@ -76,6 +78,7 @@ impl Assembler {
             context: Context { protocol_version: 1, in_stream: false, parallel: false },
             binary: false,
             relations: ColumnCounts::new(),
+            names: Names::default(),
             open: None,
             open_spool: Spool::new(spool_dir.join("open.spool"), OPEN_MEMORY_MAX),
             streams: HashMap::new(),
@@ -95,6 +98,7 @@ impl Assembler {
         self.context = context;
         self.binary = binary;
         self.relations.clear();
+        self.names.clear();
         self.open = None;
         self.open_spool.clear();
         self.streams.clear();
@@ -254,7 +258,10 @@ impl Assembler {
                 self.check_row(xid, *relation, new.len())
             }
             Change::Delete { relation, old } => self.check_row(xid, *relation, old.tuple().len()),
-            Change::Truncate { .. } => Ok(true),
+            Change::Truncate { relations, .. } => match relations.iter().find(|id| self.names.is_outdated(**id)) {
+                Some(&relation) => Err(ReplicationError::Renamed { after: self.end, relation }),
+                None => Ok(true),
+            },
             // Other programs' messages are none of ours; neither is one that its transaction's fate does not touch.
             Change::Message { transactional, prefix, .. } => Ok(*transactional && *prefix == "walcast"),
             // Targets resolve types by the names in their own catalogs.
@@ -275,6 +282,7 @@ impl Assembler {
             let relation = format!("{}.{}", relation.namespace, relation.name);
             return Err(ReplicationError::NeedsText { relation, type_oid: column.type_oid.0 });
         }
+        self.names.describe(relation);
         let stream = self.in_stream.and_then(|xid| self.streams.get_mut(&xid));
         let relations = stream.map_or(&mut self.relations, |stream| &mut stream.relations);
         relations.insert(relation.id, relation.columns.len());
@@ -284,6 +292,9 @@ impl Assembler {
     fn check_row(&self, xid: Xid, relation: RelationId, got: usize) -> Result<bool, ReplicationError> {
         let own = self.in_stream.and_then(|xid| self.streams.get(&xid)?.relations.get(&relation));
         let after = self.end;
+        if self.names.is_outdated(relation) {
+            return Err(ReplicationError::Renamed { after, relation });
+        }
         match own.or_else(|| self.relations.get(&relation)) {
             Some(expected) if *expected == got => Ok(true),
             Some(&expected) => Err(ReplicationError::ColumnCount { after, relation, expected, got }),

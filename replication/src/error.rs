@@ -97,6 +97,14 @@ pub enum ReplicationError {
         /// The transaction.
         xid: Xid,
     },
+    /// A change of a relation whose last known name has gone to another: it has to be described anew.
+    #[error("after {after}: relation {relation} was renamed without being described anew")]
+    Renamed {
+        /// The last transaction's end before it.
+        after: Lsn,
+        /// The relation.
+        relation: RelationId,
+    },
     /// A row with another number of columns than its relation.
     #[error("after {after}: row of relation {relation} has {got} columns, expected {expected}")]
     ColumnCount {
@@ -144,7 +152,7 @@ impl ReplicationError {
             Self::Connect(error) => error.class() == connection::Class::Transient,
             Self::Wire(error) => error.class() == connection::Class::Transient,
             Self::Server(error) => error.transient(),
-            Self::NeedsText { .. } | Self::StreamEnded | Self::Silent(_) => true,
+            Self::NeedsText { .. } | Self::Renamed { .. } | Self::StreamEnded | Self::Silent(_) => true,
             _ => false,
         }
     }

@@ -26,6 +26,7 @@
 mod assembler;
 mod chunk;
 mod error;
+mod names;
 mod receiver;
 mod run;
 mod source;

@@ -38,10 +38,12 @@ pub(crate) fn under_load<T>(
     what: impl FnOnce(&mut Random) -> T,
 ) -> T {
     let stop = AtomicBool::new(false);
+    // Keys of one load are not used again by the next.
+    let step: u64 = sql(source, "SELECT coalesce(max(step), 0) + 100 FROM journal").trim().parse().unwrap();
     thread::scope(|scope| {
         for writer in 1..=WRITERS {
             let (mut random, stop) = (random.split(), &stop);
-            scope.spawn(move || write_until(stop, source, kind, writer, &mut random));
+            scope.spawn(move || write_until(stop, source, kind, writer, step, &mut random));
         }
         let _stops_writers = OnDrop(&stop);
         what(random)
@@ -57,12 +59,7 @@ impl Drop for OnDrop<'_> {
     }
 }
 
-fn write_until(stop: &AtomicBool, source: &Cluster, kind: Source, writer: u64, random: &mut Random) {
-    // Keys of one start are not used again by the next.
-    let mut step = sql(source, &format!("SELECT coalesce(max(step), 0) + 100 FROM journal WHERE writer = {writer}"))
-        .trim()
-        .parse()
-        .unwrap();
+fn write_until(stop: &AtomicBool, source: &Cluster, kind: Source, writer: u64, mut step: u64, random: &mut Random) {
     while !stop.load(Ordering::Relaxed) {
         let script: String = (0..10).map(|_| transaction(writer, &mut step, random)).collect();
         let result = source.sql(DATABASE, &script);

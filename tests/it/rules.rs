@@ -354,6 +354,24 @@ fn t028_t031_row_filters_and_column_lists_of_the_publication_hold() {
 }
 
 #[test]
+fn b6_rows_of_a_renamed_schema_go_to_the_table_that_has_the_name() {
+    let mirror = Mirror::new(1);
+    mirror.everywhere("CREATE SCHEMA sch1; CREATE TABLE sch1.t1 (id int PRIMARY KEY, v text)");
+    mirror.set_up();
+    let service = mirror.run();
+    mirror.at_source("INSERT INTO sch1.t1 SELECT g, 'before' FROM generate_series(1, 3) g");
+    mirror.catch_up(&service);
+    mirror.everywhere(
+        "BEGIN; ALTER SCHEMA sch1 RENAME TO sch2; CREATE SCHEMA sch1; CREATE TABLE sch1.t1 (id int PRIMARY KEY, v text); COMMIT",
+    );
+    mirror.at_source(
+        "INSERT INTO sch1.t1 SELECT g, 'new' FROM generate_series(1, 5) g; UPDATE sch2.t1 SET v = 'renamed';
+         BEGIN; DELETE FROM sch2.t1 WHERE id = 1; INSERT INTO sch1.t1 VALUES (6, 'both'); INSERT INTO sch2.t1 VALUES (6, 'both'); COMMIT",
+    );
+    mirror.finish(service);
+}
+
+#[test]
 fn t001_t029_a_row_that_is_missing_or_there_already_stops_only_that_target() {
     let mirror = Mirror::new(2);
     mirror.everywhere(
