@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The random tests for long: 100 cycles of killing the service, with each of three seeds (or those given).
+# The random tests for long: 100 cycles of killing the service, with each of three seeds (or those given); then 20 of
+# every other fault: failpoints of the applier, killed servers of source and targets, SIGTERM under load.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,4 +10,7 @@ for seed in "$@"; do
     WALCAST_SEED=$seed WALCAST_KILL_CYCLES=${WALCAST_KILL_CYCLES:-100} \
         cargo test --release --locked --test it -- --nocapture --test-threads 1 kill::
 done
+echo "== faults"
+WALCAST_SEED=$1 WALCAST_FAULT_CYCLES=${WALCAST_FAULT_CYCLES:-20} \
+    cargo test --release --locked --test it -- --nocapture --test-threads 1 faults::f
 echo "soak: passed with seeds $*"

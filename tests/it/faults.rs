@@ -9,11 +9,16 @@ use cluster::Cluster;
 
 use crate::load::{SCHEMA, SOURCE_SETTINGS, Source, under_load};
 use crate::postgres::{DATABASE, sql};
-use crate::random::Random;
+use crate::random::{Random, cycles};
 use crate::service::{CATCH_UP, Mirror, SLOT, until};
 
 /// How soon something that does not depend on load is seen.
 const SOON: Duration = Duration::from_secs(30);
+
+/// How often each fault is made to happen.
+fn rounds() -> u32 {
+    cycles("WALCAST_FAULT_CYCLES", 5)
+}
 
 fn loaded_mirror(source_settings: &[(&str, &str)]) -> Mirror {
     let settings: Vec<_> = SOURCE_SETTINGS.iter().chain(source_settings).copied().collect();
@@ -37,7 +42,7 @@ fn f02_dying_at_each_failpoint_of_the_applier_loses_and_doubles_nothing() {
         ));
     };
     for point in ["before_begin", "after_nth_row", "before_commit", "after_commit_before_reply"] {
-        for count in 1..=5 {
+        for count in 1..=rounds() {
             let mut service = mirror.run_with(&[("WALCAST_FAILPOINTS", &format!("{point}={count}"))]);
             until(&format!("the service dies {point}"), CATCH_UP, || {
                 write();
@@ -57,7 +62,7 @@ fn f03_killing_a_targets_server_under_load_loses_and_doubles_nothing_there() {
     let mut random = Random::from_environment();
     let service = mirror.run();
     under_load(&mirror.source, Source::Steady, &mut random, |random| {
-        for _ in 0..5 {
+        for _ in 0..rounds() {
             let applied = || sql(&mirror.targets[1], "SELECT count(*) FROM journal").trim().parse::<u64>().unwrap();
             // Not a wait for anything: when the server dies is what is drawn by lot.
             thread::sleep(Duration::from_millis(random.within(50..800)));
@@ -76,7 +81,7 @@ fn f04_killing_the_sources_server_under_load_loses_and_doubles_nothing() {
     let mirror = loaded_mirror(&[]);
     let mut random = Random::from_environment();
     let service = mirror.run();
-    for cycle in 0..5 {
+    for cycle in 0..rounds() {
         under_load(&mirror.source, Source::Killed, &mut random, |random| {
             thread::sleep(Duration::from_millis(random.within(50..1200)));
             if cycle % 2 == 0 { mirror.source.kill9().unwrap() } else { mirror.source.stop_immediate().unwrap() }
@@ -84,6 +89,8 @@ fn f04_killing_the_sources_server_under_load_loses_and_doubles_nothing() {
         mirror.source.resume().unwrap();
         until("the service streams again", CATCH_UP, || mirror.status()["source"]["state"] == "streaming");
     }
+    // The source tells that transactions under way have died with it only when it next logs what runs: at a checkpoint.
+    mirror.at_source("CHECKPOINT");
     mirror.finish(service);
 }
 
@@ -176,7 +183,7 @@ fn f30_sigterm_under_load_is_obeyed_at_once_and_frees_the_slot() {
     let mirror = loaded_mirror(&[]);
     let mut random = Random::from_environment();
     under_load(&mirror.source, Source::Steady, &mut random, |random| {
-        for _ in 0..5 {
+        for _ in 0..rounds() {
             let service = mirror.run();
             thread::sleep(Duration::from_millis(random.within(0..1500)));
             let asked = Instant::now();

@@ -4,12 +4,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::load::{SCHEMA, SOURCE_SETTINGS, Source, under_load};
-use crate::random::Random;
+use crate::random::{Random, cycles};
 use crate::service::Mirror;
 
 #[test]
 fn f01_killing_the_service_at_random_loses_and_doubles_nothing() {
-    let cycles = std::env::var("WALCAST_KILL_CYCLES").map_or(20, |text| text.parse().expect("WALCAST_KILL_CYCLES"));
+    let cycles = cycles("WALCAST_KILL_CYCLES", 20);
     let mut random = Random::from_environment();
     let mirror = Mirror::with(2, &SOURCE_SETTINGS, "segment_size = \"1MiB\"");
     mirror.everywhere(SCHEMA);

@@ -10,5 +10,6 @@ mod random;
 mod rules;
 mod service;
 mod smoke;
+mod streams;
 mod tidy;
 mod types;

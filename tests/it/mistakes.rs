@@ -178,6 +178,11 @@ fn a_target_that_cannot_take_it_says_why_and_gets_everything_once_it_can() {
     mirror.catch_up(&service);
     let said = service.messages() + &mirror.walcast(&["status"]) + &mirror.walcast(&["status", "--json"]);
     assert!(!said.contains(PASSWORD), "a password is shown: {said}");
+    for file in fs::read_dir(mirror.log_dir()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file())
+    {
+        let bytes = fs::read(&file).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains(PASSWORD), "a password is in {}", file.display());
+    }
     mirror.finish(service);
 }
 

@@ -4,6 +4,12 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::ops::Range;
 
+/// How often something is done: as the environment says, else `default` times.
+pub(crate) fn cycles(variable: &str, default: u32) -> u32 {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is not a number")))
+}
+
 /// A generator (splitmix64). Equal seeds make equal choices.
 pub(crate) struct Random(u64);
 
