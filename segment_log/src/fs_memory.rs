@@ -297,7 +297,8 @@ impl File for MemoryFile {
         let state = &mut *self.fs.state();
         let result = state.operation(false);
         let len = match (&result, &mut state.short_writes) {
-            (Err(_), _) => bytes.len() / 2,
+            (Err(_), None) => bytes.len() / 2,
+            (Err(_), Some(rng)) => rng.below(bytes.len() as u64) as usize,
             (Ok(()), Some(rng)) => 1 + rng.below(bytes.len() as u64) as usize,
             (Ok(()), None) => bytes.len(),
         };

@@ -142,7 +142,7 @@ impl Bench {
         self.transaction(rows, rng)
     }
 
-    /// Appends whole frames of a transaction whose end never comes.
+    /// Appends and syncs whole frames of a transaction whose end never comes.
     pub(crate) fn unfinished_transaction(&mut self, rows: u64, rng: &mut Rng) -> Result<(), AppendError> {
         self.small_rows = true;
         self.builder.begin(&info(self.last + 100));
@@ -151,6 +151,7 @@ impl Bench {
             self.builder.push(Record { relation: Some(RelationId(u32::from(row[1]))), payload: &row });
             if self.builder.is_full() {
                 self.append()?;
+                assert!(self.sync());
             }
         }
         Ok(())

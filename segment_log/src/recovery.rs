@@ -17,7 +17,7 @@
 //! | a transaction without its end at the tail | cut before its first frame, in an earlier segment if it began there |
 //! | a first segment that begins inside a transaction whose end is missing | damage: only a durable one is trimmed so |
 //!
-//! Cutting removes the later segments, newest first, zeroes the rest of the segment, and fsyncs. Then the frames that
+//! Cutting removes the later segments, newest first, zeroes the rest of the segment from its back, and fsyncs. Then the frames that
 //! nothing says were synced are written again and fsynced: the kernel may hold them in memory only, and may have
 //! reported the failure to write them to the process that is gone.
 //!
@@ -35,10 +35,10 @@ use crate::fs::{Access, File, Fs, read_up_to, write_all_at, zero_range};
 use crate::header::{HEADER_BYTES, Header};
 use crate::log::Options;
 use crate::retention::{self, CreateError};
-use crate::scan::Chain;
+use crate::scan::{Chain, Found, Scan, Window};
 use crate::segment::Segment;
 use crate::syncer::DurableLsn;
-use crate::tail::{Tail, scan_tail};
+use crate::tail::{Mark, Tail, scan_tail};
 
 /// A log whose end is known.
 pub(crate) struct Recovered {
@@ -136,14 +136,51 @@ fn repair(files: &[SegmentFile], tail: &Tail) -> Result<(), IoError> {
     let Some(last) = files.get(tail.end.index) else { return Ok(()) };
     if tail.torn {
         tracing::info!(file = %last.path.display(), offset = tail.end.offset, "cutting the torn tail of the log");
-        let zeroed = zero_range(&*last.file, tail.end.offset, last.header.size);
-        zeroed.map_err(|error| IoError::new("write", &last.path, error))?;
+        cut(last, &tail.end)?;
     }
     for part in tail.unsynced_parts() {
         let Some(file) = files.get(part.index) else { continue };
         rewrite(&*file.file, part.from, part.to).map_err(|error| IoError::new("write", &file.path, error))?;
     }
     Ok(())
+}
+
+/// Zeroes the rest of the segment, and fsyncs, from the back to the front: whenever the power fails, what is left is a
+/// shorter tail. With a hole in it, the frames behind would say that the missing ones had been synced, which is damage.
+/// Frames none of which vouches for another one of them may go together.
+fn cut(segment: &SegmentFile, end: &Mark) -> Result<(), IoError> {
+    let (mut frames, mut from) = frames_from(segment, end)?;
+    let mut to = segment.header.size;
+    loop {
+        let zeroed = zero_range(&*segment.file, from, to);
+        zeroed.map_err(|error| IoError::new("write", &segment.path, error))?;
+        segment.file.sync().map_err(|error| IoError::new("fsync", &segment.path, error))?;
+        let Some(last) = frames.last() else { return Ok(()) };
+        let synced = last.synced.min(last.number);
+        let kept = frames.partition_point(|frame| frame.number < synced);
+        to = from;
+        from = frames.get(kept).map_or(end.offset, |frame| frame.offset);
+        frames.truncate(kept);
+    }
+}
+
+/// A whole frame that is to be cut off.
+struct Placed {
+    number: u64,
+    synced: u64,
+    offset: u64,
+}
+
+/// The whole frames behind a place, and where they end.
+fn frames_from(segment: &SegmentFile, mark: &Mark) -> Result<(Vec<Placed>, u64), IoError> {
+    let window = Window::new(segment.path.clone(), segment.file.clone())?;
+    let mut scan = Scan { window, offset: mark.offset, chain: mark.chain };
+    let mut frames = Vec::new();
+    loop {
+        let offset = scan.offset;
+        let Found::Frame(frame) = scan.step()? else { return Ok((frames, offset)) };
+        frames.push(Placed { number: frame.number(), synced: frame.header().synced, offset });
+    }
 }
 
 fn rewrite(file: &dyn File, mut from: u64, to: u64) -> std::io::Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use decoder::Lsn;
 
 use crate::error::{Damage, OpenError, ReadError};
-use crate::fs_memory::{MemoryFs, Rng};
+use crate::fs_memory::{Fault, MemoryFs, Rng};
 use crate::header::{HEADER_BYTES, Header};
 use crate::inspect::inspect_on;
 use crate::model_tests::{Bench, START, options};
@@ -189,6 +189,31 @@ fn a_transaction_without_its_end_is_cut_off_with_the_segments_it_filled() {
         assert_eq!(reopened.last, synced.end);
         assert_eq!(fs.files().len(), 1);
         assert_eq!(used(&fs.content(&fs.files()[0])), used(&synced.fs.content(&synced.last())));
+    }
+}
+
+#[test]
+fn a_start_that_dies_while_it_cuts_an_unfinished_transaction_can_be_repeated() {
+    let synced = build(1, 2);
+    for (rows, seed) in [20, 60].into_iter().flat_map(|rows| (0..20).map(move |seed| (rows, seed))) {
+        for n in 1.. {
+            let mut bench = Bench::open(&synced.fs.copy()).unwrap();
+            bench.unfinished_transaction(rows, &mut Rng(5)).unwrap();
+            let fs = bench.fs.clone();
+            drop(bench);
+            fs.write_short(Rng(seed));
+            fs.fail_at(n, Fault::Death);
+            let died = Bench::open(&fs).is_err();
+            if n % 2 == 0 {
+                fs.lose_power(&mut Rng(seed));
+            }
+            fs.heal();
+            let reopened = Bench::open(&fs).map(|bench| bench.last).map_err(|error| error.to_string());
+            assert_eq!(reopened, Ok(synced.end), "{rows} rows, seed {seed}, death at operation {n}");
+            if !died {
+                break;
+            }
+        }
     }
 }
 
