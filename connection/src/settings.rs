@@ -297,8 +297,19 @@ fn session_attrs(info: &Conninfo) -> SessionAttrs {
     }
 }
 
-/// Zero, negative and unset mean no limit; libpq never waits less than two seconds.
+// Where libpq leaves it to the kernel (two hours until the first keepalive) or waits forever, a service that nobody
+// watches gives up on a dead peer and tries again. What the connection string says goes first.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVES_COUNT: u32 = 3;
+const USER_TIMEOUT_MS: u32 = 60_000;
+
+/// Zero and negative mean no limit; libpq never waits less than two seconds.
 fn connect_timeout(info: &Conninfo) -> Option<Duration> {
+    if info.value("connect_timeout").is_none() {
+        return Some(CONNECT_TIMEOUT);
+    }
     let seconds = number(info, "connect_timeout")?;
     Some(Duration::from_secs(u64::from(seconds).max(2)))
 }
@@ -312,9 +323,9 @@ fn socket(info: &Conninfo) -> SocketSettings {
     let seconds = |key| number(info, key).map(|seconds| Duration::from_secs(seconds.into()));
     SocketSettings {
         keepalives: info.value("keepalives").is_none_or(|value| value.trim() != "0"),
-        keepalives_idle: seconds("keepalives_idle"),
-        keepalives_interval: seconds("keepalives_interval"),
-        keepalives_count: number(info, "keepalives_count"),
-        user_timeout_ms: number(info, "tcp_user_timeout"),
+        keepalives_idle: seconds("keepalives_idle").or(Some(KEEPALIVES_IDLE)),
+        keepalives_interval: seconds("keepalives_interval").or(Some(KEEPALIVES_INTERVAL)),
+        keepalives_count: number(info, "keepalives_count").or(Some(KEEPALIVES_COUNT)),
+        user_timeout_ms: number(info, "tcp_user_timeout").or(Some(USER_TIMEOUT_MS)),
     }
 }

@@ -11,6 +11,9 @@ use crate::log::Shared;
 use crate::scan::Chain;
 use crate::segment::Segment;
 
+/// What a cursor has read is kept in the process's memory up to so many bytes.
+const RESIDENT_MAX: u64 = 4 << 20;
+
 /// Tails the log from a position on.
 ///
 /// It yields frames in the order of the log, each checked once. A frame of a transaction that spans frames is yielded
@@ -20,6 +23,8 @@ pub struct Cursor {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
     offset: u64,
+    /// The segment's map was given back below this offset.
+    released: u64,
     chain: Chain,
 }
 
@@ -33,7 +38,7 @@ impl Cursor {
         let first_lsn = shared.positions().first_lsn;
         let segment = segment.ok_or(ReadError::Desync { after, first_lsn })?;
         let chain = Chain::start_of(&segment.header);
-        Ok(Cursor { shared, segment, offset: HEADER_BYTES as u64, chain })
+        Ok(Cursor { shared, segment, offset: HEADER_BYTES as u64, released: 0, chain })
     }
 
     /// The next frame; `None` at the head of the log.
@@ -54,7 +59,15 @@ impl Cursor {
         let frame = self.segment.read_frame(self.offset, &self.chain)?;
         self.offset += frame.bytes();
         self.chain.advance(frame.header());
+        if self.offset - self.released > 2 * RESIDENT_MAX {
+            self.release_to(self.offset - RESIDENT_MAX);
+        }
         Ok(Some(frame))
+    }
+
+    fn release_to(&mut self, offset: u64) {
+        self.segment.release(self.released..offset);
+        self.released = offset;
     }
 
     fn enter_next_segment(&mut self) -> Result<(), ReadError> {
@@ -68,6 +81,8 @@ impl Cursor {
             let first_lsn = self.shared.positions().first_lsn;
             return Err(ReadError::Desync { after: self.segment.header.first_lsn, first_lsn });
         };
+        self.release_to(self.offset);
+        self.released = 0;
         self.chain = Chain::start_of(&next.header);
         self.offset = HEADER_BYTES as u64;
         self.segment = next;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::MmapRaw;
+use memmap2::{MmapRaw, UncheckedAdvice};
 use rkyv::util::AlignedVec;
 
 use crate::error::{Damage, IoError, ReadError};
@@ -66,6 +66,23 @@ impl Segment {
 
     pub(crate) fn readable(&self) -> u64 {
         self.readable.load(Ordering::Acquire)
+    }
+
+    /// Lets the kernel take the map's pages of this range back from the process; they stay in its page cache.
+    ///
+    /// Without it, every page that any cursor ever read of a segment counts as the process's memory until the segment
+    /// is trimmed.
+    pub(crate) fn release(&self, range: Range<u64>) {
+        let Some(map) = &self.map else { return };
+        let end = range.end.min(map.len() as u64);
+        let start = range.start.min(end);
+        // SAFETY: for a shared map of a file, MADV_DONTNEED only drops page table entries: whoever still reads a frame
+        // there, this process or another, finds the same bytes again.
+        let advised =
+            unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start as usize, (end - start) as usize) };
+        if let Err(error) = advised {
+            tracing::debug!(path = %self.path.display(), %error, "cannot give pages of the log's map back");
+        }
     }
 
     /// The bytes of a range that has been published; `None` when it has not, or there is no map.

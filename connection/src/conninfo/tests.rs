@@ -157,7 +157,7 @@ fn resolved(text: &str, environment: &Environment) -> Settings {
 }
 
 #[test]
-fn defaults_are_those_of_libpq() {
+fn defaults_are_those_of_libpq_but_for_dead_peers() {
     let settings = resolved("", &bare());
     assert_eq!((settings.user.as_str(), settings.database.as_str()), ("os_user", "os_user"));
     let places: Vec<_> = settings.hosts.iter().map(|host| (&host.place, host.port)).collect();
@@ -166,7 +166,9 @@ fn defaults_are_those_of_libpq() {
     assert_eq!((settings.tls.mode, settings.tls.roots), (SslMode::Prefer, Roots::None));
     assert_eq!(settings.channel_binding, ChannelBinding::Prefer);
     assert_eq!(settings.session_attrs, SessionAttrs::Any);
-    assert_eq!(settings.connect_timeout, None);
+    assert_eq!(settings.connect_timeout, Some(std::time::Duration::from_secs(30)));
+    assert_eq!(settings.socket.user_timeout_ms, Some(60_000));
+    assert_eq!(resolved("connect_timeout=0", &bare()).connect_timeout, None);
     assert!(settings.socket.keepalives && settings.tls.server_name_indication);
     assert_eq!(resolved("user=u", &bare()).database, "u");
     let nobody = Environment::default();
