@@ -44,11 +44,13 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// Its type (the domain, not its base type, unless that is an enum).
     pub(crate) type_oid: TypeOid,
-    /// Its type without a modifier, as SQL.
+    /// Its type without a modifier, as SQL; of a domain its base type, because a cast to the domain would cut off what
+    /// an assignment refuses.
     pub(crate) bare_type: String,
     /// Its type with its modifier, as SQL.
     pub(crate) full_type: String,
-    /// Its type has a modifier, which a parameter does not.
+    /// Its type has a modifier, which a parameter does not, and assignment rounds to it. (It refuses what is longer than
+    /// a string's length, so no such value is in the column.)
     pub(crate) modified: bool,
     /// GENERATED ALWAYS AS (expression): computed here, never written.
     pub(crate) generated: bool,
@@ -61,7 +63,8 @@ pub(crate) struct Column {
     pub(crate) strict: bool,
     /// A key column of a btree or hash index that is neither partial nor on an expression.
     pub(crate) indexed: bool,
-    /// A cast from text reads what the type's input function reads: true but for types with a cast function of a user.
+    /// A cast from text reads what the type's input function reads: true but for regclass, and for types with a cast
+    /// function of a user.
     pub(crate) castable: bool,
     /// Its array type; `None` for arrays and domains.
     pub(crate) array_oid: Option<TypeOid>,
@@ -100,8 +103,9 @@ SELECT c.oid, c.relkind, pg_catalog.row_security_active(c.oid), EXISTS (
 
 /// Parameter: the table's OID. Columns: the fields of [`Column`] in their order.
 ///
-/// The strict types are those whose `=` holds exactly when the output is the same (numeric, float, interval, bpchar,
-/// jsonb, timetz and all containers are not among them), text-like ones only with a deterministic collation.
+/// The strict types are those whose `=` holds exactly when the output is the same (numeric, float, interval, jsonb,
+/// timetz and all containers are not among them; bpchar is where all values are padded alike), text-like ones only with
+/// a deterministic collation.
 ///
 /// Domains over enums have no `=` (other domains take their base type's): values are of the enum, and so is the column
 /// once it is cast. Assignment makes the domain of it again, with its checks.
@@ -111,7 +115,8 @@ WITH RECURSIVE base (attnum, type) AS (
     UNION ALL
     SELECT b.attnum, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
 )
-SELECT a.attname, w.type, pg_catalog.format_type(w.type, -1), pg_catalog.format_type(w.type, a.atttypmod), a.atttypmod >= 0,
+SELECT a.attname, w.type, pg_catalog.format_type(t.oid, -1), pg_catalog.format_type(w.type, a.atttypmod),
+       a.atttypmod >= 0 AND t.oid NOT IN (1042, 1043, 1560, 1562),
        a.attgenerated <> '', a.attidentity = 'a',
        coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
            FROM pg_catalog.pg_opclass c
@@ -122,15 +127,15 @@ SELECT a.attname, w.type, pg_catalog.format_type(w.type, -1), pg_catalog.format_
            JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace AND n.nspname <> 'pg_catalog'
           WHERE c.opcdefault AND c.opcintype = t.oid LIMIT 1), w.casting || '='),
        (t.typtype = 'e' OR t.oid IN (16, 17, 18, 19, 20, 21, 23, 25, 26, 28, 650, 774, 790, 829, 869, 1043, 1082, 1083,
-            1114, 1184, 1560, 1562, 2950, 3220, 5069))
+            1114, 1184, 1560, 1562, 2950, 3220, 5069) OR t.oid = 1042 AND a.atttypmod >= 0)
          AND coalesce((SELECT l.collisdeterministic FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation), true),
        EXISTS (SELECT FROM pg_catalog.pg_index i
            JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
            JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname IN ('btree', 'hash')
           WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
             AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])),
-       t.oid < 16384 OR NOT EXISTS (SELECT FROM pg_catalog.pg_cast k
-          WHERE k.castsource = 'pg_catalog.text'::pg_catalog.regtype AND k.casttarget = t.oid AND k.castmethod = 'f'),
+       t.oid <> 2205 AND (t.oid < 16384 OR NOT EXISTS (SELECT FROM pg_catalog.pg_cast k
+          WHERE k.castsource = 'pg_catalog.text'::pg_catalog.regtype AND k.casttarget = t.oid AND k.castmethod = 'f')),
        CASE WHEN t.oid = a.atttypid AND t.typcategory <> 'A' THEN t.typarray ELSE 0 END,
        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique
             AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]))

@@ -47,7 +47,7 @@ impl Mapping {
         };
         let keys = self.relation.columns.iter().filter(|column| column.is_key).count();
         let unique = self.table.columns.iter().filter(|column| column.unique).count();
-        by_key && self.table.sets && keys > 0 && keys == unique && self.columns().all(fits)
+        by_key && self.table.sets && !self.table.triggers && keys > 0 && keys == unique && self.columns().all(fits)
     }
 
     /// All published columns.

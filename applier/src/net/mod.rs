@@ -98,15 +98,15 @@ impl<'a> Gathered<'a> {
     fn add(&mut self, mapping: &Mapping, change: &Change<'a>) -> Result<(), NotNettable> {
         match change {
             Change::Insert { new, .. } => {
-                self.check_formats(mapping, *new)?;
+                self.check_values(mapping, *new, true)?;
                 self.net.insert(*new)
             }
             Change::Update { old, new, .. } => {
-                self.check_formats(mapping, *new)?;
+                self.check_values(mapping, *new, false)?;
                 self.net.update(*old, *new)
             }
             Change::Delete { old, .. } => {
-                self.check_formats(mapping, old.tuple())?;
+                self.check_values(mapping, old.tuple(), false)?;
                 self.net.delete(*old)
             }
             _ => Err(NotNettable::NoKey),
@@ -114,13 +114,16 @@ impl<'a> Gathered<'a> {
     }
 
     /// All values of a column must come in one format, and a binary one must be of the target's type and no array:
-    /// arrays of arrays do not exist.
-    fn check_formats(&mut self, mapping: &Mapping, tuple: Tuple<'a>) -> Result<(), NotNettable> {
+    /// arrays of arrays do not exist. Values of the key, and of a `whole` row, must be there.
+    fn check_values(&mut self, mapping: &Mapping, tuple: Tuple<'a>, whole: bool) -> Result<(), NotNettable> {
         if tuple.len() != self.formats.len() {
             return Err(NotNettable::Format);
         }
         for ((known, value), column) in self.formats.iter().zip(tuple.columns()).zip(mapping.columns()) {
             let format = match value {
+                ColumnValue::UnchangedToast if whole || mapping.source(column).is_key => {
+                    return Err(NotNettable::NoKey);
+                }
                 ColumnValue::Null | ColumnValue::UnchangedToast => continue,
                 ColumnValue::Text(_) => Format::Text,
                 ColumnValue::Binary(_) => Format::Binary,

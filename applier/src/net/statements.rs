@@ -73,13 +73,12 @@ impl Writer<'_> {
             let assignments: Vec<String> = changed.iter().map(|column| self.assignment(*column)).collect();
             let all: Vec<usize> = key.iter().chain(&changed).copied().collect();
             let table = mapping.table.reference();
-            let assignments = match assignments.as_slice() {
+            let (rows, condition) = (unnest(&all), self.matches(&key));
+            let text = match assignments.as_slice() {
                 // Nothing is left to be written, but the rows must be there.
-                [] => format!("{0} = t.{0}", quote(&mapping.target(source(key[0])).name)),
-                some => some.join(", "),
+                [] => format!("SELECT FROM {table} AS t, {rows} WHERE {condition}"),
+                some => format!("UPDATE {table} AS t SET {} FROM {rows} WHERE {condition}", some.join(", ")),
             };
-            let text =
-                format!("UPDATE {table} AS t SET {assignments} FROM {} WHERE {}", unnest(&all), self.matches(&key));
             let formats = gathered.formats.clone();
             let name = self.prepared(SetShape::Update { changed, formats }, &text, &all, gathered)?;
             self.bind(&name, gathered, &set.rows, &all)?;
@@ -95,7 +94,8 @@ impl Writer<'_> {
     fn matches(&self, key: &[usize]) -> String {
         let one = |column: &usize| {
             let target = self.mapped.mapping.target(source(*column));
-            format!("t.{} {} u.v{column}::{}", quote(&target.name), target.equals, target.full_type)
+            let as_held = if target.modified { &target.full_type } else { &target.bare_type };
+            format!("t.{} {} u.v{column}::{as_held}", quote(&target.name), target.equals)
         };
         key.iter().map(one).collect::<Vec<_>>().join(" AND ")
     }

@@ -2,9 +2,11 @@
 
 mod checkpoint;
 mod failing;
+mod history;
 mod identity;
 mod mapping;
 mod measure;
 mod messages;
+mod netting;
 mod rig;
 mod volume;

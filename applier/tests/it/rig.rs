@@ -52,6 +52,7 @@ pub(crate) struct Seen {
     pub(crate) rows: AtomicU64,
     pub(crate) transactions: AtomicU64,
     pub(crate) single: AtomicU64,
+    pub(crate) net: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) fallbacks: AtomicU64,
     pub(crate) tables: Mutex<std::collections::BTreeMap<String, u64>>,
@@ -63,6 +64,7 @@ impl Observer for Seen {
         self.rows.fetch_add(report.changes.total(), Ordering::SeqCst);
         self.transactions.fetch_add(report.transactions, Ordering::SeqCst);
         self.single.fetch_add(u64::from(report.tier == Tier::Single), Ordering::SeqCst);
+        self.net.fetch_add(u64::from(report.tier == Tier::Net), Ordering::SeqCst);
         let mut tables = self.tables.lock().expect("no test panics in here");
         report.tables.iter().for_each(|(table, rows)| *tables.entry((*table).to_owned()).or_default() += rows);
     }
