@@ -248,16 +248,21 @@ impl Log {
         retention::trim(&self.shared, below)
     }
 
-    /// Where the log would begin if only its newest segments of at most `bytes` together were kept.
+    /// Where the log would begin if only its newest segments of at most `bytes` together were kept, and the whole of the
+    /// transaction in whose middle they begin: a reader that has everything before that transaction is not far behind,
+    /// however large it is.
     pub fn first_lsn_within(&self, bytes: u64) -> Lsn {
         let segments = self.shared.segments();
         let mut total = 0_u64;
-        let kept = segments.iter().rev().take_while(|segment| {
+        let newest = segments.iter().rev().take_while(|segment| {
             total = total.saturating_add(segment.size());
             total <= bytes
         });
-        let newest = kept.last().or_else(|| segments.back());
-        newest.map_or(Lsn::ZERO, |segment| segment.header.first_lsn)
+        let kept = newest.count().max(1);
+        let mut kept = segments.iter().rev().skip(kept - 1).map(|segment| &segment.header).peekable();
+        let open = kept.peek().and_then(|first| first.open);
+        let begins = kept.find(|header| header.open.is_none() || header.open != open);
+        begins.or_else(|| segments.front().map(|first| &first.header)).map_or(Lsn::ZERO, |header| header.first_lsn)
     }
 
     /// Whose stream it holds.

@@ -109,6 +109,36 @@ fn a_transaction_larger_than_segments_is_seen_only_when_it_is_whole() {
 }
 
 #[test]
+fn a_limit_never_falls_into_a_transaction() {
+    let dir = TempDir::new().unwrap();
+    let (mut writer, log) = open(options(&dir, 1 << 19)).unwrap();
+    let mut builder = FrameBuilder::new();
+    let row = [b'I'; 1000];
+    add(&mut builder, 0x2000, &[&row[..]; 300]);
+    writer.append(&mut builder).unwrap();
+    add(&mut builder, 0x3000, &[&row[..]; 300]);
+    writer.append(&mut builder).unwrap();
+    builder.begin(&info(0x4000));
+    builder.describe(RelationId(1), b"Rtable one");
+    for _ in 0..3000 {
+        builder.push(Record { relation: Some(RelationId(1)), payload: &row });
+        if builder.is_full() {
+            writer.append(&mut builder).unwrap();
+            assert!(log.first_lsn_within(1 << 19) <= Lsn::from_u64(0x3000));
+        }
+    }
+    builder.commit();
+    writer.append(&mut builder).unwrap();
+    assert!(log.positions().segments > 4);
+    assert_eq!(log.first_lsn_within(1 << 19), Lsn::from_u64(0x2000), "the transaction begins behind another one");
+    add(&mut builder, 0x5000, &[&row[..]; 300]);
+    writer.append(&mut builder).unwrap();
+    add(&mut builder, 0x6000, &[&row[..]; 300]);
+    writer.append(&mut builder).unwrap();
+    assert!(log.first_lsn_within(1 << 19) >= Lsn::from_u64(0x4000), "the limit is behind the transaction");
+}
+
+#[test]
 fn a_directory_that_others_can_use_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let dir = TempDir::new().unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use decoder::Lsn;
-use segment_log::Log;
+use segment_log::{Log, Positions};
 use tokio_util::sync::CancellationToken;
 
 use super::Service;
@@ -35,11 +35,10 @@ pub(crate) async fn run(service: Arc<Service>, shutdown: CancellationToken) {
 /// The position below which the log is given up although a target may need it: there is more than `retain_max`.
 fn exceeded(service: &Service, log: &Log) -> Option<Lsn> {
     let most = service.config.log.retain_max;
-    let bytes = log.positions().bytes;
-    (bytes > most).then(|| {
-        tracing::warn!(bytes, retain_max = most, "the log is full: targets that are far behind become desync");
-        log.first_lsn_within(most)
-    })
+    let Positions { bytes, first_lsn, .. } = log.positions();
+    let below = Some(log.first_lsn_within(most)).filter(|below| bytes > most && *below > first_lsn)?;
+    tracing::warn!(bytes, retain_max = most, "the log is full: targets that are far behind become desync");
+    Some(below)
 }
 
 /// The position below which no target needs a log that begins at `first_lsn`. A target whose checkpoint is not known (it
