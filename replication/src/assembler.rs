@@ -317,12 +317,18 @@ impl Assembler {
         self.frame.begin(&info);
         spool.replay(|relation, message| {
             push(&mut self.frame, relation, message);
-            if self.frame.is_full() { self.append_frame() } else { Ok(()) }
+            if self.frame.is_full() { self.append_piece() } else { Ok(()) }
         })?;
         self.frame.commit();
         self.end = info.end_lsn;
         self.progress = None;
         if self.frame.is_full() { self.append_frame() } else { Ok(()) }
+    }
+
+    /// Appends in the middle of a transaction, which may be so large that a stopping service can't wait for its end: the
+    /// next start cuts off what is there of it, and the server sends it again.
+    fn append_piece(&mut self) -> Result<(), ReplicationError> {
+        if self.shutdown.is_cancelled() { Err(ReplicationError::Stopped) } else { self.append_frame() }
     }
 
     fn append_frame(&mut self) -> Result<(), ReplicationError> {
@@ -420,3 +426,7 @@ fn push(frame: &mut FrameBuilder, relation: Option<RelationId>, message: &[u8]) 
 fn is_disk_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
+
+#[cfg(test)]
+#[path = "assembler_tests.rs"]
+mod tests;
