@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
-use crate::run::{Command, Options};
+use crate::run::{Command, Commands, Options};
 use crate::source;
 use crate::status::{State, Status};
 use crate::walsender::{self, StatusUpdate};
@@ -43,7 +43,7 @@ const NO_WAIT: Duration = Duration::from_micros(200);
 pub(crate) struct Receiver {
     options: Options,
     log: Log,
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
     failures: mpsc::Receiver<ReplicationError>,
     status: Arc<Status>,
     shutdown: CancellationToken,
@@ -55,7 +55,7 @@ impl Receiver {
     pub(crate) fn new(
         options: Options,
         log: Log,
-        commands: mpsc::Sender<Command>,
+        commands: Commands,
         failures: mpsc::Receiver<ReplicationError>,
         status: Arc<Status>,
         shutdown: CancellationToken,
@@ -111,7 +111,7 @@ impl Receiver {
 
     async fn restart_assembler(&mut self, context: Context, binary: bool) -> Result<decoder::Lsn, ReplicationError> {
         let (reply, end) = oneshot::channel();
-        let restarted = self.commands.send(Command::Restart { context, binary, reply }).await.is_ok();
+        let restarted = self.commands.send(Command::Restart { context, binary, reply }).await;
         if let (true, Ok(end)) = (restarted, end.await) {
             // What the assembler complained of belongs to the connection before.
             while self.failures.try_recv().is_ok() {}
@@ -125,6 +125,7 @@ impl Receiver {
         let mut tick = tokio::time::interval(TICK);
         let shutdown = self.shutdown.clone();
         loop {
+            let waiting = stream.pending.as_ref().map_or(0, Bytes::len);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.finish(stream).await,
@@ -133,10 +134,10 @@ impl Receiver {
                     stream.hand_on();
                     self.give_feedback(stream, &mut feedback).await?;
                 }
-                permit = self.commands.reserve(), if stream.pending.is_some() => {
-                    let Ok(permit) = permit else { return Err(ReplicationError::Stopped) };
+                room = self.commands.room(waiting), if stream.pending.is_some() => {
+                    let Some(room) = room else { return Err(ReplicationError::Stopped) };
                     if let Some(chunk) = stream.pending.take() {
-                        permit.send(Command::Chunk(chunk));
+                        room.send(chunk);
                     }
                 }
                 read = stream.fill(), if stream.pending.is_none() => {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use connection::Conninfo;
 use decoder::{Context, Lsn};
 use segment_log::{Log, Writer};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::assembler::Assembler;
@@ -19,6 +19,9 @@ use crate::status::{State, Status};
 
 /// Chunks between the two threads; each holds what one read of the socket gave.
 const CHUNKS_MAX: usize = 16;
+/// Bytes in them, and in the one that is being decoded; a single chunk may have more. Large rows reach it long before
+/// there are [`CHUNKS_MAX`].
+const CHUNK_BYTES_MAX: u32 = 32 << 20;
 /// First and longest pause before a new connection.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
@@ -38,8 +41,45 @@ pub struct Options {
 pub(crate) enum Command {
     /// A new connection is about to begin: forget what is not in the log and say where it ends.
     Restart { context: Context, binary: bool, reply: oneshot::Sender<Lsn> },
-    /// Whole protocol messages.
-    Chunk(Bytes),
+    /// Whole protocol messages, and the room that they take until they have been decoded.
+    Chunk(Bytes, OwnedSemaphorePermit),
+}
+
+/// The receiver's end of the channel to the assembler, bounded in commands and in bytes.
+pub(crate) struct Commands {
+    sender: mpsc::Sender<Command>,
+    room: Arc<Semaphore>,
+}
+
+/// Room for one chunk.
+pub(crate) struct Room<'a> {
+    slot: mpsc::Permit<'a, Command>,
+    bytes: OwnedSemaphorePermit,
+}
+
+impl Commands {
+    fn new(sender: mpsc::Sender<Command>) -> Commands {
+        Commands { sender, room: Arc::new(Semaphore::new(CHUNK_BYTES_MAX as usize)) }
+    }
+
+    /// Sends a command that needs no room; false when the assembler is gone.
+    pub(crate) async fn send(&self, command: Command) -> bool {
+        self.sender.send(command).await.is_ok()
+    }
+
+    /// Waits for room for a chunk of `bytes`; `None` when the assembler is gone. Cancel-safe.
+    pub(crate) async fn room(&self, bytes: usize) -> Option<Room<'_>> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(CHUNK_BYTES_MAX);
+        let bytes = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()?;
+        Some(Room { slot: self.sender.reserve().await.ok()?, bytes })
+    }
+}
+
+impl Room<'_> {
+    /// Sends it.
+    pub(crate) fn send(self, chunk: Bytes) {
+        self.slot.send(Command::Chunk(chunk, self.bytes));
+    }
 }
 
 /// Streams the log's slot into the log until `shutdown` is cancelled (`Ok`) or an error that trying again cannot help.
@@ -61,7 +101,8 @@ pub async fn run(
     let (failures, assembler_failures) = mpsc::channel(1);
     let assembler = Assembler::new(writer, &spool_dir, status.clone(), shutdown.clone());
     let assembling = spawn("assembler", move || assemble(assembler, assembler_commands, &failures));
-    let receiver = Receiver::new(options, log, commands, assembler_failures, status.clone(), shutdown.clone());
+    let receiver =
+        Receiver::new(options, log, Commands::new(commands), assembler_failures, status.clone(), shutdown.clone());
     let receiving = spawn("receiver", move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime can be built").block_on(supervise(receiver, &shutdown))
@@ -92,7 +133,7 @@ fn assemble(
     while let Some(first) = commands.blocking_recv() {
         let mut next = Some(first);
         while let Some(command) = next {
-            failed &= matches!(command, Command::Chunk(_));
+            failed &= matches!(command, Command::Chunk(..));
             if !failed {
                 failed = report(handle(&mut assembler, command), failures);
             }
@@ -106,7 +147,7 @@ fn assemble(
 
 fn handle(assembler: &mut Assembler, command: Command) -> Result<(), ReplicationError> {
     match command {
-        Command::Chunk(bytes) => assembler.take(&bytes),
+        Command::Chunk(bytes, _room) => assembler.take(&bytes),
         Command::Restart { context, binary, reply } => {
             let end = assembler.restart(context, binary)?;
             // A receiver that is gone needs no answer.
@@ -161,4 +202,27 @@ async fn supervise(mut receiver: Receiver, shutdown: &CancellationToken) -> Resu
 fn jittered(pause: Duration) -> Duration {
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
     pause / 2 + pause.mul_f64(f64::from(nanos % 1000) / 2000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn large_chunks_wait_for_each_other_and_one_of_any_size_is_taken() {
+        let (sender, mut receiver) = mpsc::channel(CHUNKS_MAX);
+        let commands = Commands::new(sender);
+        commands.room(usize::MAX).await.expect("open").send(Bytes::new());
+        tokio::select! {
+            biased;
+            _ = commands.room(1) => panic!("there is no room beside the first"),
+            () = std::future::ready(()) => {}
+        }
+        drop(receiver.recv().await);
+        for _ in 0..2 {
+            commands.room(CHUNK_BYTES_MAX as usize / 2).await.expect("open").send(Bytes::new());
+        }
+        drop(receiver);
+        assert!(commands.room(0).await.is_none());
+    }
 }
