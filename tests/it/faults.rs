@@ -10,7 +10,7 @@ use cluster::Cluster;
 use crate::load::{SCHEMA, SOURCE_SETTINGS, Source, under_load};
 use crate::postgres::{DATABASE, sql};
 use crate::random::{Random, cycles};
-use crate::service::{CATCH_UP, Mirror, SLOT, until};
+use crate::service::{CATCH_UP, Mirror, SLOT, SMALL_SEGMENTS, until};
 
 /// How soon something that does not depend on load is seen.
 const SOON: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ fn rounds() -> u32 {
 
 fn loaded_mirror(source_settings: &[(&str, &str)]) -> Mirror {
     let settings: Vec<_> = SOURCE_SETTINGS.iter().chain(source_settings).copied().collect();
-    let mirror = Mirror::with(2, &settings, "segment_size = \"1MiB\"");
+    let mirror = Mirror::with(2, &settings, SMALL_SEGMENTS);
     mirror.everywhere(SCHEMA);
     mirror.set_up();
     mirror
@@ -199,7 +199,7 @@ fn f30_sigterm_under_load_is_obeyed_at_once_and_frees_the_slot() {
 #[test]
 fn a_large_transaction_is_not_cut_off_by_the_walsenders_timeout() {
     let settings = [("wal_sender_timeout", "2s"), ("logical_decoding_work_mem", "64kB")];
-    let mirror = Mirror::with(1, &settings, "segment_size = \"1MiB\"");
+    let mirror = Mirror::with(1, &settings, SMALL_SEGMENTS);
     mirror.everywhere("CREATE TABLE t (id int PRIMARY KEY, v text, w int)");
     mirror.set_up();
     let service = mirror.run();

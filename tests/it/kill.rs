@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::load::{SCHEMA, SOURCE_SETTINGS, Source, under_load};
 use crate::random::{Random, cycles};
-use crate::service::Mirror;
+use crate::service::{Mirror, SMALL_SEGMENTS};
 
 #[test]
 fn f01_killing_the_service_at_random_loses_and_doubles_nothing() {
     let cycles = cycles("WALCAST_KILL_CYCLES", 20);
     let mut random = Random::from_environment();
-    let mirror = Mirror::with(2, &SOURCE_SETTINGS, "segment_size = \"1MiB\"");
+    let mirror = Mirror::with(2, &SOURCE_SETTINGS, SMALL_SEGMENTS);
     mirror.everywhere(SCHEMA);
     mirror.set_up();
     under_load(&mirror.source, Source::Steady, &mut random, |random| kill_repeatedly(&mirror, cycles, random));

@@ -10,8 +10,11 @@ use crate::postgres::{DATABASE, sql};
 use crate::random::Random;
 
 const WRITERS: u64 = 3;
-/// What a writer rests after ten transactions, so that there is no more than can be caught up with in the end.
-const PACE: Duration = Duration::from_millis(60);
+/// Writers rest while the slot is further behind, or there would be more than can be caught up with in the end: each
+/// start of a walsender decodes anew what was not confirmed.
+const BEHIND_MAX: &str = "
+    SELECT pg_current_wal_lsn() - confirmed_flush_lsn > 8 * 1024 * 1024 FROM pg_replication_slots";
+const PAUSE: Duration = Duration::from_millis(60);
 
 /// Rows of `journal` have no key: one that arrives twice is there twice.
 pub(crate) const SCHEMA: &str = "
@@ -64,7 +67,10 @@ fn write_until(stop: &AtomicBool, source: &Cluster, kind: Source, writer: u64, m
         let script: String = (0..10).map(|_| transaction(writer, &mut step, random)).collect();
         let result = source.sql(DATABASE, &script);
         assert!(kind == Source::Killed || result.is_ok(), "{result:?}");
-        thread::sleep(PACE);
+        while !stop.load(Ordering::Relaxed) && source.sql(DATABASE, BEHIND_MAX).is_ok_and(|behind| behind.trim() == "t")
+        {
+            thread::sleep(PAUSE);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cluster::Cluster;
 
 use crate::postgres::sql;
-use crate::service::{CATCH_UP, Mirror, SLOT, until};
+use crate::service::{CATCH_UP, Mirror, SLOT, SMALL_SEGMENTS, until};
 
 const SOON: Duration = Duration::from_secs(30);
 /// In every connection string of these tests; it may be in no output.
@@ -53,7 +53,7 @@ fn with_passwords(mirror: &Mirror) {
 
 #[test]
 fn a_wrong_configuration_is_said_in_one_line() {
-    let mirror = Mirror::new(1);
+    let mirror = Mirror::with(1, &[], "");
     with_passwords(&mirror);
     let original = fs::read_to_string(mirror.config_file()).unwrap();
     let mistakes = [
@@ -77,7 +77,7 @@ fn a_wrong_configuration_is_said_in_one_line() {
 
 #[test]
 fn a_source_that_cannot_serve_is_said_in_one_line_and_nothing_is_lost_by_it() {
-    let mirror = Mirror::with(1, &[("wal_level", "replica"), ("max_replication_slots", "1")], "");
+    let mirror = Mirror::with(1, &[("wal_level", "replica"), ("max_replication_slots", "1")], SMALL_SEGMENTS);
     mirror.everywhere("CREATE TABLE t (id int PRIMARY KEY)");
     with_passwords(&mirror);
 
@@ -221,7 +221,7 @@ impl Drop for SmallDisk {
 #[test]
 fn f11_a_full_disk_pauses_the_log_without_losing_the_connection_and_goes_on_by_itself() {
     let settings = [("wal_sender_timeout", "3s")];
-    let mirror = Mirror::with(1, &settings, "segment_size = \"1MiB\"");
+    let mirror = Mirror::with(1, &settings, SMALL_SEGMENTS);
     let Some(disk) = SmallDisk::mount(&mirror.log_dir()) else { return };
     mirror.everywhere("CREATE TABLE t (id int PRIMARY KEY, v text)");
     mirror.set_up();

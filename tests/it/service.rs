@@ -20,6 +20,8 @@ pub(crate) const CATCH_UP: Duration = Duration::from_secs(120);
 /// Within which the service has to stop cleanly.
 const CLEAN_STOP: Duration = Duration::from_secs(10);
 const POLL_PAUSE: Duration = Duration::from_millis(20);
+/// For the `[log]` section: most of what tests write would not fill a single segment of the default size.
+pub(crate) const SMALL_SEGMENTS: &str = "segment_size = \"1MiB\"";
 const NAMES: [&str; 4] = ["berlin", "tokyo", "lima", "oslo"];
 
 /// Waits until `condition` holds. The only place where a test sleeps.
@@ -41,7 +43,7 @@ pub(crate) struct Mirror {
 impl Mirror {
     /// With `targets` targets, all databases empty, and nothing set up yet.
     pub(crate) fn new(targets: usize) -> Mirror {
-        Mirror::with(targets, &[], "")
+        Mirror::with(targets, &[], SMALL_SEGMENTS)
     }
 
     /// The same with parameters of the source's server and with further lines in the `[log]` section.

@@ -1,6 +1,6 @@
 //! Transactions that are streamed while they are in progress, or prepared: with savepoints, DDL and messages in them.
 
-use crate::service::Mirror;
+use crate::service::{Mirror, SMALL_SEGMENTS};
 
 /// About 200 kB, which is more than `logical_decoding_work_mem` here.
 fn rows(from: u32, columns: &str, values: &str) -> String {
@@ -10,7 +10,7 @@ fn rows(from: u32, columns: &str, values: &str) -> String {
 
 #[test]
 fn t015_t016_t017_t018_t019_t020_streamed_transactions_arrive_without_what_was_rolled_back() {
-    let mirror = Mirror::with(2, &[("logical_decoding_work_mem", "64kB")], "");
+    let mirror = Mirror::with(2, &[("logical_decoding_work_mem", "64kB")], SMALL_SEGMENTS);
     mirror.everywhere("CREATE TABLE t (id int PRIMARY KEY, v text)");
     // The columns that the source's transaction will add.
     (0..2).for_each(|at| drop(mirror.at_target(at, "ALTER TABLE t ADD added int, ADD late text DEFAULT 'late'")));
@@ -49,7 +49,7 @@ fn t015_t016_t017_t018_t019_t020_streamed_transactions_arrive_without_what_was_r
 
 #[test]
 fn t021_a_prepared_transaction_arrives_whole_when_it_is_committed() {
-    let mirror = Mirror::with(1, &[("logical_decoding_work_mem", "64kB")], "");
+    let mirror = Mirror::with(1, &[("logical_decoding_work_mem", "64kB")], SMALL_SEGMENTS);
     mirror.everywhere("CREATE TABLE t (id int PRIMARY KEY, v text)");
     mirror.set_up();
     let service = mirror.run();

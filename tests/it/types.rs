@@ -11,7 +11,7 @@ const NAMES: &str = include_str!("sql/names.sql");
 const NAMES_CHANGES: &str = include_str!("sql/names_changes.sql");
 
 fn mirrored(schema: &[&str], changes: &[&str]) {
-    let mirror = Mirror::new(2);
+    let mirror = Mirror::new(1);
     schema.iter().for_each(|script| mirror.everywhere(script));
     mirror.set_up();
     let service = mirror.run();
