@@ -3,6 +3,8 @@
 # every other fault: failpoints of the applier, killed servers of source and targets, SIGTERM under load.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# The tests make their own servers; where psql would connect to is none of their business.
+unset -v "${!PG@}"
 
 [ "$#" -gt 0 ] || set -- 1 2 3
 for seed in "$@"; do

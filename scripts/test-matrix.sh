@@ -2,6 +2,8 @@
 # The integration tests, source and targets of one version at a time. Arguments: major versions; default 14 16 17 18.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# The tests make their own servers; where psql would connect to is none of their business.
+unset -v "${!PG@}"
 
 [ "$#" -gt 0 ] || set -- 14 16 17 18
 failed=()

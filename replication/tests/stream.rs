@@ -352,7 +352,7 @@ struct Session {
 
 impl Session {
     fn open(fixture: &Fixture) -> Session {
-        let psql = fixture.source.installation().bin_dir().join("psql");
+        let psql = fixture.source.installation().client("psql").expect("psql is installed");
         let mut child = std::process::Command::new(psql)
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &fixture.source.conninfo("postgres").to_string()])
             .stdin(std::process::Stdio::piped())
