@@ -48,7 +48,6 @@ pub(crate) struct Receiver {
     status: Arc<Status>,
     shutdown: CancellationToken,
     text_only: bool,
-    was_streaming: bool,
 }
 
 impl Receiver {
@@ -61,7 +60,7 @@ impl Receiver {
         shutdown: CancellationToken,
     ) -> Receiver {
         let text_only = !options.binary;
-        Receiver { options, log, commands, failures, status, shutdown, text_only, was_streaming: false }
+        Receiver { options, log, commands, failures, status, shutdown, text_only }
     }
 
     pub(crate) fn status(&self) -> &Status {
@@ -73,9 +72,9 @@ impl Receiver {
         self.text_only = true;
     }
 
-    /// Did the last connection get as far as streaming?
-    pub(crate) fn take_was_streaming(&mut self) -> bool {
-        std::mem::take(&mut self.was_streaming)
+    /// How far the log goes.
+    pub(crate) fn log_end(&self) -> decoder::Lsn {
+        self.log.positions().appended_lsn
     }
 
     /// One connection, from its start to the shutdown (`Ok`) or its error.
@@ -86,7 +85,6 @@ impl Receiver {
             started = self.start() => started,
         };
         let wire = started?;
-        self.was_streaming = true;
         self.status.set_state(State::Streaming);
         let (reader, writer) = wire.into_parts();
         let mut stream = Stream { reader, writer, held: BytesMut::new(), pending: None, pacing: Pacing::new() };

@@ -171,7 +171,7 @@ fn report(result: Result<(), ReplicationError>, failures: &mpsc::Sender<Replicat
 
 /// Connects again and again until the shutdown or a definite error.
 async fn supervise(mut receiver: Receiver, shutdown: &CancellationToken) -> Result<(), ReplicationError> {
-    let mut pause = RETRY_FIRST;
+    let mut backoff = Backoff { pause: RETRY_FIRST, reached: receiver.log_end() };
     loop {
         let Err(error) = receiver.session().await else { return Ok(()) };
         if shutdown.is_cancelled() {
@@ -180,21 +180,36 @@ async fn supervise(mut receiver: Receiver, shutdown: &CancellationToken) -> Resu
         if !error.is_transient() {
             return Err(error);
         }
-        if receiver.take_was_streaming() {
-            pause = RETRY_FIRST;
-        }
         if let ReplicationError::NeedsText { .. } = error {
             tracing::info!(reason = %error, "the stream goes on in text");
             receiver.use_text();
         } else {
+            let pause = backoff.next(receiver.log_end());
             tracing::warn!(error = error.one_line(), retry_in_ms = pause.as_millis(), "lost the source");
             receiver.status().set_state(State::Retrying { error: error.one_line() });
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(jittered(pause)) => {}
             }
-            pause = (pause * 2).min(RETRY_LONGEST);
         }
+    }
+}
+
+/// How long to wait before a new connection. Pauses grow until one has brought something: a source that is reached, but
+/// fails at the same place of its stream again and again, is not to be asked ten times a second.
+struct Backoff {
+    pause: Duration,
+    /// The log's end when a pause was asked for last.
+    reached: Lsn,
+}
+
+impl Backoff {
+    fn next(&mut self, log_end: Lsn) -> Duration {
+        if log_end > self.reached {
+            *self = Backoff { pause: RETRY_FIRST, reached: log_end };
+        }
+        let longer = (self.pause * 2).min(RETRY_LONGEST);
+        std::mem::replace(&mut self.pause, longer)
     }
 }
 
@@ -207,6 +222,16 @@ fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_grow_until_a_connection_has_brought_something() {
+        let mut backoff = Backoff { pause: RETRY_FIRST, reached: Lsn::from_u64(7) };
+        let mut pauses = |log_end| (0..9).map(|_| backoff.next(Lsn::from_u64(log_end))).collect::<Vec<_>>();
+        let first = pauses(7);
+        assert_eq!(first[..3], [RETRY_FIRST, RETRY_FIRST * 2, RETRY_FIRST * 4]);
+        assert_eq!(first[8], RETRY_LONGEST);
+        assert_eq!(pauses(8), first);
+    }
 
     #[tokio::test]
     async fn large_chunks_wait_for_each_other_and_one_of_any_size_is_taken() {
