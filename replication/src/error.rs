@@ -178,6 +178,10 @@ impl ReplicationError {
             Self::SourceBehind { .. } => {
                 "the source was restored from a backup or is a standby that was behind; bootstrap the targets again"
             }
+            Self::Renamed { .. } => {
+                "within one transaction, a schema was renamed and a table made under its old name; servers before 16 do \
+                 not tell them apart: use an empty [log] dir and a new slot, and bootstrap the targets again"
+            }
             Self::LogFailed(error) => error.hint(),
             Self::Log(error) => return error.hint().map(Into::into),
             Self::Server(error) => return error.hint.clone(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use connection::{ReadHalf, Wire, WriteHalf};
 use decoder::{Context, PgTimestamp};
-use segment_log::Log;
+use segment_log::{Identity, Log};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -93,18 +93,24 @@ impl Receiver {
 
     /// Connects, checks that source and slot fit the log, and starts the stream at the log's end.
     async fn start(&mut self) -> Result<Wire, ReplicationError> {
-        let identity = self.log.identity().clone();
+        let (mut wire, context, binary) = in_time(self.prepare()).await?;
+        // May wait for room on the disk, for as long as that takes.
+        let start = self.restart_assembler(context, binary).await?;
+        let Identity { slot, publication, .. } = self.log.identity();
+        let command = walsender::start_command(slot, start, publication, context, binary);
+        in_time(walsender::start(&mut wire, &command)).await?;
+        tracing::info!(%start, binary, protocol = context.protocol_version, "streaming from the source");
+        Ok(wire)
+    }
+
+    async fn prepare(&self) -> Result<(Wire, Context, bool), ReplicationError> {
+        let identity = self.log.identity();
         let mut wire = walsender::connect(&self.options.conninfo).await?;
         let found = source::identify(&mut wire).await?;
         let slot = source::read_slot(&mut wire, &identity.slot, &found.database).await?;
-        source::check(&found, &slot, &identity, self.log.positions().durable.lsn())?;
+        source::check(&found, &slot, identity, self.log.positions().durable.lsn())?;
         let binary = !self.text_only && source::all_binary_safe(&mut wire, &identity.publication).await?;
-        let context = walsender::context_for(found.server_version);
-        let start = self.restart_assembler(context, binary).await?;
-        let command = walsender::start_command(&identity.slot, start, &identity.publication, context, binary);
-        walsender::start(&mut wire, &command).await?;
-        tracing::info!(%start, binary, protocol = context.protocol_version, "streaming from the source");
-        Ok(wire)
+        Ok((wire, walsender::context_for(found.server_version), binary))
     }
 
     async fn restart_assembler(&mut self, context: Context, binary: bool) -> Result<decoder::Lsn, ReplicationError> {
@@ -192,6 +198,12 @@ impl Receiver {
         self.update(stream, &mut Feedback::new(), Reply::NotNeeded).await?;
         stream.write(&walsender::COPY_DONE_AND_TERMINATE).await
     }
+}
+
+/// A source that accepts the connection and then says nothing is given up.
+async fn in_time<T>(work: impl Future<Output = Result<T, ReplicationError>>) -> Result<T, ReplicationError> {
+    let late = |_| ReplicationError::Silent(SILENCE_MAX.as_secs());
+    tokio::time::timeout(SILENCE_MAX, work).await.map_err(late)?
 }
 
 enum Reply {

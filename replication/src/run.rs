@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use connection::Conninfo;
-use decoder::{Context, Lsn};
+use decoder::{Context, Lsn, RelationId};
 use segment_log::{Log, Writer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -172,12 +172,13 @@ fn report(result: Result<(), ReplicationError>, failures: &mpsc::Sender<Replicat
 /// Connects again and again until the shutdown or a definite error.
 async fn supervise(mut receiver: Receiver, shutdown: &CancellationToken) -> Result<(), ReplicationError> {
     let mut backoff = Backoff { pause: RETRY_FIRST, reached: receiver.log_end() };
+    let mut renamed = Repeated::default();
     loop {
         let Err(error) = receiver.session().await else { return Ok(()) };
         if shutdown.is_cancelled() {
             return Ok(());
         }
-        if !error.is_transient() {
+        if !error.is_transient() || renamed.too_often(&error) {
             return Err(error);
         }
         if let ReplicationError::NeedsText { .. } = error {
@@ -192,6 +193,26 @@ async fn supervise(mut receiver: Receiver, shutdown: &CancellationToken) -> Resu
                 () = tokio::time::sleep(jittered(pause)) => {}
             }
         }
+    }
+}
+
+/// A relation that a new connection was to describe anew, and did not: when it happened within one transaction, every
+/// connection meets the same. It is tried again a few times, because a streamed transaction may yet roll back.
+#[derive(Default)]
+struct Repeated {
+    at: Option<(Lsn, RelationId)>,
+    times: u32,
+}
+
+impl Repeated {
+    const TIMES_MAX: u32 = 5;
+
+    fn too_often(&mut self, error: &ReplicationError) -> bool {
+        let ReplicationError::Renamed { after, relation } = error else { return false };
+        let at = Some((*after, *relation));
+        self.times = if self.at == at { self.times + 1 } else { 1 };
+        self.at = at;
+        self.times > Repeated::TIMES_MAX
     }
 }
 
@@ -222,6 +243,15 @@ fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relation_that_stays_renamed_ends_the_stream_and_another_one_begins_anew() {
+        let renamed = |relation| ReplicationError::Renamed { after: Lsn::from_u64(7), relation: RelationId(relation) };
+        let mut repeated = Repeated::default();
+        let mut times = |relation, n| (0..n).map(|_| repeated.too_often(&renamed(relation))).collect::<Vec<_>>();
+        assert_eq!(times(1, 5), [false; 5]);
+        assert_eq!(times(2, 6), [false, false, false, false, false, true]);
+    }
 
     #[test]
     fn pauses_grow_until_a_connection_has_brought_something() {

@@ -18,7 +18,7 @@ const READ_BUFFER: usize = 1 << 20;
 
 /// A spool file or its directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("spool {path}: {source}", path = path.display())]
+#[error("cannot use spool file or directory \"{path}\"", path = path.display())]
 pub struct SpoolError {
     /// The file or directory.
     pub path: PathBuf,
