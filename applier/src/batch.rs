@@ -101,6 +101,7 @@ impl Feed {
     /// Adds what has come into the log.
     pub(crate) fn extend(&mut self, batch: &mut Batch, limits: Limits) -> Result<(), Error> {
         self.appended.borrow_and_update(); // what is appended from here on wakes Feed::wait
+        batch.at_head = false;
         loop {
             let Some((frame, start)) = self.next_frame()? else {
                 batch.at_head = true;

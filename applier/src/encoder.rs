@@ -10,7 +10,7 @@ use crate::relations::Mapped;
 use crate::sql::{self, Cell, Guard, Identity, Operation, Parameter, Shape, Side};
 
 /// What the server accepts as one message (`PQ_LARGE_MESSAGE_LIMIT`).
-const MESSAGE_MAX: usize = 0x3FFF_FFFE;
+pub(crate) const MESSAGE_MAX: usize = 0x3FFF_FFFE;
 /// Neighbouring rows of one table are inserted by one statement, in groups of these sizes.
 const GROUPS: [usize; 3] = [64, 8, 1];
 /// A Bind message counts its parameters in 16 bits.

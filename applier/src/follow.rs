@@ -258,7 +258,7 @@ impl Follower {
         self.observer.error(error.sqlstate());
         let definite = match error {
             Error::NoCheckpoint => State::New,
-            Error::Desync { .. } => State::Desync,
+            Error::Desync { .. } | Error::Log(ReadError::Desync { .. }) => State::Desync,
             _ => State::Stopped,
         };
         let state = if error.class() == Class::Transient { State::CatchingUp } else { definite };

@@ -244,6 +244,8 @@ impl Session {
 
     /// Leaves a failed transaction, and forgets all prepared statements.
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
+        // What was written and not sent may have no answer to wait for: a Parse whose Bind could not be written.
+        self.send_window().await?;
         self.settle().await?;
         let _ = self.take_failed(); // those after the first one
         self.simple("ROLLBACK").await?;

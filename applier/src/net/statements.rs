@@ -10,7 +10,7 @@ use postgres_protocol::message::frontend;
 
 use super::{Format, Gathered};
 use crate::catalog::SourceColumn;
-use crate::encoder::EXECUTE;
+use crate::encoder::{EXECUTE, MESSAGE_MAX};
 use crate::error::Error;
 use crate::name::quote;
 use crate::pipeline::{Expect, Pipeline, Transactions};
@@ -170,10 +170,13 @@ impl Writer<'_> {
         let names: Vec<String> = columns.iter().map(|c| quote(&mapping.target(source(*c)).name)).collect();
         let format = if is_binary { " WITH (FORMAT binary)" } else { "" };
         let text = format!("COPY {} ({}) FROM STDIN{format}", mapping.table.name.quoted(), names.join(", "));
+        let start = self.out.len();
         frontend::parse("", &text, [], self.out).map_err(|_| self.too_large(text.len()))?;
         self.out.put_slice(&BIND_UNNAMED);
         self.out.put_slice(&EXECUTE);
-        self.copy_rows(gathered, &rows, &columns, is_binary)?;
+        let copied = self.copy_rows(gathered, &rows, &columns, is_binary);
+        // The target would wait for the end of a COPY that was begun.
+        copied.inspect_err(|_| self.out.truncate(start))?;
         self.pipeline.expect(Expect::Rows(rows.len() as u64, self.transactions));
         Ok(())
     }
@@ -238,7 +241,7 @@ impl Writer<'_> {
     fn end_message(&mut self, start: usize) -> Result<(), Error> {
         let length = self.out.len() - start - 1;
         match (i32::try_from(length), self.out.get_mut(start + 1..start + 5)) {
-            (Ok(number), Some(place)) => place.copy_from_slice(&number.to_be_bytes()),
+            (Ok(number), Some(place)) if length <= MESSAGE_MAX => place.copy_from_slice(&number.to_be_bytes()),
             _ => {
                 self.out.truncate(start);
                 return Err(self.too_large(length));
@@ -248,7 +251,7 @@ impl Writer<'_> {
     }
 
     fn too_large(&self, bytes: usize) -> Error {
-        Error::TooLarge { table: self.mapped.label.clone(), bytes, max: i32::MAX as usize }
+        Error::TooLarge { table: self.mapped.label.clone(), bytes, max: MESSAGE_MAX }
     }
 }
 
