@@ -73,6 +73,39 @@ fn target_gauges(target: &Target, head: super::target::Head) {
     }
 }
 
+/// Gauges stay as they were last set: a target that was forgotten must not look alive for ever.
+pub(super) fn target_is_gone(name: &str) {
+    let name = name.to_owned();
+    gauge!(names::TARGET_UP, "target" => name.clone()).set(0.0);
+    for state in TARGET_STATES {
+        gauge!(names::TARGET_STATE, "target" => name.clone(), "kind" => state).set(0.0);
+    }
+    for metric in [names::TARGET_LAG_BYTES, names::TARGET_LAG_SECONDS] {
+        gauge!(metric, "target" => name.clone()).set(f64::NAN);
+    }
+}
+
 fn truth(value: bool) -> f64 {
     if value { 1.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_gone_is_not_up() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            gauge!(names::TARGET_UP, "target" => "a").set(1.0);
+            gauge!(names::TARGET_STATE, "target" => "a", "kind" => "streaming").set(1.0);
+            target_is_gone("a");
+        });
+        let text = handle.render();
+        for line in ["walcast_target_up{target=\"a\"} 0", "walcast_target_lag_seconds{target=\"a\"} NaN"] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        assert!(!text.lines().any(|line| line.ends_with(" 1")), "{text}");
+    }
 }

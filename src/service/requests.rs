@@ -7,7 +7,7 @@ use decoder::Lsn;
 use tokio::sync::watch;
 
 use super::target::{self, Target, stopping};
-use super::{Service, offline, stream};
+use super::{Service, gauges, offline, stream};
 use crate::failure::{Failure, Result};
 use crate::status;
 
@@ -102,17 +102,25 @@ impl Service {
         Ok(text)
     }
 
-    /// Stops applying to a target and forgets it.
+    /// Stops applying to a target and forgets it. One that cannot be forgotten is applied to as before: if it were only
+    /// left alone, the log would be trimmed of what it needs, and no status would show it.
     ///
     /// # Errors
     /// It cannot be reached.
     pub(crate) async fn remove(&self, name: &str) -> Result<String> {
         let configured = self.configured(name)?;
+        let _restored = Restored { service: self, name };
+        if let Ok(status) = self.with_target(name, Target::watch) {
+            self.with_target(name, |t| t.set_desired(Desired::Paused))?;
+            target::until(status, |s| s.state == State::Paused).await?;
+        }
+        let text = offline::forget(&self.config, configured).await?;
         let running = self.targets().remove(name);
         if let Some(running) = running {
             running.stop().await;
         }
-        offline::forget(&self.config, configured).await
+        gauges::target_is_gone(name);
+        Ok(text)
     }
 
     fn configured(&self, name: &str) -> Result<&config::Target> {
@@ -121,6 +129,22 @@ impl Service {
 
     fn with_target<T>(&self, name: &str, use_it: impl FnOnce(&Target) -> T) -> Result<T> {
         self.targets().get(name).map(use_it).ok_or_else(|| unknown(name))
+    }
+}
+
+/// When dropped, the target is wanted again what its marks say; nothing if it is gone. The asking client may go away at
+/// any time.
+struct Restored<'a> {
+    service: &'a Service,
+    name: &'a str,
+}
+
+impl Drop for Restored<'_> {
+    fn drop(&mut self) {
+        let desired = if self.service.marks.is_paused(self.name) { Desired::Paused } else { Desired::Run };
+        if let Some(target) = self.service.targets().get(self.name) {
+            target.set_desired(desired);
+        }
     }
 }
 
@@ -150,4 +174,52 @@ fn too_late(name: &str, status: &Status, lsn: Lsn, timeout: Duration) -> Failure
     let seconds = timeout.as_secs_f64();
     Failure::new(format!("target \"{name}\" has applied {applied}, not {lsn}, after {seconds} s; it is {state}"))
         .hint("walcast status shows what it does")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::marks::Origin;
+    use super::*;
+
+    const START: Lsn = Lsn::from_u64(0x1000);
+
+    fn options(service: &Service) -> segment_log::Options {
+        let identity = segment_log::Identity {
+            system_id: 1,
+            timeline: 1,
+            database: "app".into(),
+            slot: "walcast".into(),
+            publication: "walcast".into(),
+        };
+        let dir = service.config.log.dir.clone();
+        segment_log::Options {
+            dir,
+            segment_size: 1 << 20,
+            retain_min: 0,
+            identity,
+            start: START,
+            on_sync: Arc::new(|_| ()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_cannot_be_forgotten_is_applied_to_as_before() {
+        let dir = tempfile::tempdir().unwrap();
+        // Nothing listens on port 1.
+        let nowhere = "conninfo = 'host=127.0.0.1 port=1 user=x'\n";
+        let text = format!("[source]\n{nowhere}[log]\ndir = 'log'\n[[target]]\nname = 'berlin'\n{nowhere}");
+        let config = config::Config::parse(&dir.path().join("walcast.toml"), &text).unwrap();
+        let service = Service::new(config, CancellationToken::new());
+        let (_writer, log) = segment_log::open(options(&service)).unwrap();
+        service.marks.set_origin(Origin { lsn: START, system_id: 1 }).unwrap();
+        service.start_targets(&log);
+        assert!(service.remove("berlin").await.is_err());
+        assert_eq!(service.checkpoints(), [None], "it still holds the log");
+        let mut status = service.with_target("berlin", Target::watch).unwrap();
+        status.wait_for(|s| s.state == State::CatchingUp).await.unwrap();
+    }
 }

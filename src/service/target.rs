@@ -98,9 +98,7 @@ impl Target {
     pub(crate) fn view(&self, head: Head) -> (status::Target, bool) {
         let current = self.status.borrow().clone();
         let mut view = view(&self.name, &current, head);
-        if let (Some(seconds), State::Paused | State::Stopped | State::Desync) = (&mut view.lag_seconds, current.state)
-        {
-            // An applier at rest does not look at the log, so it does not know how old the oldest transaction is.
+        if let (Some(seconds), true) = (&mut view.lag_seconds, is_blind(&current)) {
             *seconds = seconds.max(self.behind_for(view.lag_bytes == Some(0)).as_secs_f64());
         } else {
             self.behind_for(true);
@@ -153,6 +151,12 @@ fn view(name: &str, current: &Status, head: Head) -> status::Target {
     }
 }
 
+/// An applier at rest, or without a session, does not look at the log: it does not know how old the oldest transaction
+/// is that it has not applied.
+fn is_blind(current: &Status) -> bool {
+    !current.connected || matches!(current.state, State::Paused | State::Stopped | State::Desync)
+}
+
 /// The age of the oldest transaction that is not applied; never less than the time for which nothing is known of the
 /// source. A source whose clock runs ahead does not make it negative.
 fn lag_seconds(oldest: Option<PgTimestamp>, silence: Duration) -> f64 {
@@ -189,6 +193,16 @@ mod tests {
         assert_eq!(lag_seconds(None, Duration::from_secs(7)), 7.0);
         assert!(lag_seconds(Some(PgTimestamp(0)), Duration::ZERO) > 800_000_000.0);
         assert!(lag_seconds(Some(PgTimestamp(i64::MIN)), Duration::ZERO) > 0.0);
+    }
+
+    #[test]
+    fn a_target_without_a_session_is_not_believed_to_be_up_to_date() {
+        let mut current = Status::initial();
+        assert!(is_blind(&current), "it is retrying");
+        (current.connected, current.state) = (true, State::Streaming);
+        assert!(!is_blind(&current));
+        current.state = State::Stopped;
+        assert!(is_blind(&current));
     }
 
     #[test]
