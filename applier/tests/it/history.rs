@@ -102,9 +102,9 @@ impl Source {
         let old = self.rows[at].clone();
         let key_may_change = random.once_in(8);
         let mut new = old.clone();
-        for column in 0..new.len() {
+        for (column, value) in new.iter_mut().enumerate() {
             if (key_may_change || !self.is_key(column)) && random.once_in(2) {
-                new[column] = self.made(column, random);
+                *value = self.made(column, random);
             }
         }
         if !self.is_free(&new, Some(at)) {
