@@ -171,7 +171,8 @@ fn a_target_that_cannot_take_it_says_why_and_gets_everything_once_it_can() {
     stops_until_repaired(
         &mirror,
         berlin,
-        "ALTER ROLE walcast NOSUPERUSER; GRANT SET ON PARAMETER session_replication_role TO walcast; GRANT SELECT, INSERT ON u TO walcast",
+        "GRANT SELECT, INSERT ON u TO walcast; ALTER ROLE walcast SET session_replication_role = replica;
+         ALTER ROLE walcast NOSUPERUSER",
         "permission denied for",
         "ALTER ROLE walcast SUPERUSER",
     );
