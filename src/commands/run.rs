@@ -1,6 +1,7 @@
 //! `walcast run`
 
 use config::Config;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -12,9 +13,19 @@ use crate::service;
 /// # Errors
 /// It cannot start, or cannot go on without a person's help.
 pub(crate) async fn run(config: Config) -> Result<()> {
+    raise_file_limit();
     let shutdown = CancellationToken::new();
     stop_on_signals(&shutdown)?;
     service::run(config, shutdown).await
+}
+
+/// Each transaction that is streamed while in progress has a spool file open, each segment of the log one more.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Cancels the token at the first SIGTERM or SIGINT.

@@ -38,7 +38,9 @@ pub(super) fn inspect(dir: &Path) -> Result<Option<Inspected>> {
 /// away; whether it fits the source is looked at before anything is streamed. For a new one the source is waited for.
 /// `None` when the service is stopped meanwhile.
 pub(super) async fn open_log(service: &Service) -> Result<Option<(Writer, Log)>> {
-    let options = match inspect(&service.config.log.dir)? {
+    let found = inspect(&service.config.log.dir)?;
+    let is_new = found.is_none();
+    let options = match found {
         Some(found) => options(service, found.identity, found.overview.first_lsn),
         None => match probe(service).await? {
             Some((source, slot)) => options(service, identity_of(service, source), slot.confirmed_flush_lsn),
@@ -49,7 +51,8 @@ pub(super) async fn open_log(service: &Service) -> Result<Option<(Writer, Log)>>
     let opened = tokio::task::spawn_blocking(|| segment_log::open(options)).await;
     let (writer, log) = opened.map_err(|e| Failure::because("opening the log failed", &e))??;
     let positions = log.positions();
-    if positions.first_lsn == positions.appended_lsn && service.marks.origin().is_none() {
+    // A mark that outlived the log before says nothing of this one.
+    if is_new || positions.first_lsn == positions.appended_lsn && service.marks.origin().is_none() {
         service.marks.set_origin(origin)?;
     }
     tracing::info!(first_lsn = %positions.first_lsn, durable_lsn = %positions.durable.lsn(), "log is open");
