@@ -37,7 +37,19 @@ pub(crate) struct Follower {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) skip: Option<PendingSkip>,
+    pub(crate) lost: Option<LostInNet>,
 }
+
+/// Sessions that were lost while the net tier applied the same batch: perhaps it asks for more than the target has.
+#[derive(Clone, Copy)]
+pub(crate) struct LostInNet {
+    applied: Lsn,
+    last: Lsn,
+    times: u32,
+}
+
+/// After so many lost sessions the batch is applied in order.
+const LOST_MAX: u32 = 2;
 
 /// What belongs to one session.
 struct Following {
@@ -75,7 +87,7 @@ impl Follower {
             applied,
             time: PgTimestamp(0),
             suspects: None,
-            ordered_until: None,
+            ordered_until: self.lost.filter(|l| l.applied == applied && l.times >= LOST_MAX).map(|l| l.last),
             gathered: now,
             asked: now,
             moved: now,
@@ -161,6 +173,9 @@ impl Follower {
         failed: BatchError,
     ) -> Result<(), Error> {
         let error = failed.error;
+        if tier == Tier::Net && error.breaks_session() {
+            self.note_lost(following.applied, batch);
+        }
         if tier == Tier::Single || error.class() != Class::Definite || error.breaks_session() {
             let Some(info) = batch.transactions.last().filter(|_| tier == Tier::Single) else { return Err(error) };
             return Err(error.at(|| Place { end_lsn: info.end_lsn, xid: info.xid, relation: None }));
@@ -178,6 +193,13 @@ impl Follower {
         following.target.roll_back().await?;
         following.feed = open_feed(&self.log, following.applied)?;
         Ok(())
+    }
+
+    fn note_lost(&mut self, applied: Lsn, batch: &Batch) {
+        let before = self.lost.filter(|lost| lost.applied == applied);
+        let last = batch.transactions.last().map_or(applied, |info| info.end_lsn);
+        let last = before.map_or(last, |before| before.last.max(last));
+        self.lost = Some(LostInNet { applied, last, times: before.map_or(1, |before| before.times + 1) });
     }
 
     fn is_to_skip(&self, batch: &Batch) -> bool {

@@ -58,7 +58,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let control = Control { desired, shutdown };
-    let follower = Follower { options, log, status, observer, commands, skip: None };
+    let follower = Follower { options, log, status, observer, commands, skip: None, lost: None };
     Task { control, follower, backoff: Backoff::default() }.run().await
 }
 

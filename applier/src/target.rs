@@ -291,7 +291,7 @@ impl Target {
             None => Add::AfterAllBefore,
         };
         if add == Add::Added {
-            return Ok(());
+            return if gathering.plan.is_full() { self.write_gathered(walk, gathering).await } else { Ok(()) };
         }
         if add == Add::AfterAllBefore {
             self.write_gathered(walk, gathering).await?;

@@ -36,6 +36,9 @@ pub(crate) const CHANGES_MIN: usize = 200;
 /// Bytes of log frames that are gathered before they are written: the bound of this tier's memory.
 pub(crate) const STRETCH_BYTES: u64 = 4 << 20;
 
+/// Values of rows that are gathered before they are written: in the log a NULL is one byte, here it is a cell.
+const CELLS_MAX: usize = 1 << 18;
+
 /// What was gathered of a stretch.
 #[derive(Default)]
 pub(crate) struct Plan<'a> {
@@ -44,6 +47,7 @@ pub(crate) struct Plan<'a> {
     order: Vec<RelationId>,
     /// The transactions that it holds changes of.
     pub(crate) transactions: Option<Transactions>,
+    cells: usize,
 }
 
 /// One table's part.
@@ -75,15 +79,21 @@ impl<'a> Plan<'a> {
             Gathered::new(mapping)
         });
         gathered.add(mapping, change)?;
+        self.cells += mapping.relation.columns.len();
         let transactions = self.transactions.get_or_insert(Transactions { first: at, last: at });
         transactions.last = at;
         Ok(())
     }
 
+    /// It is to be written before more is added.
+    pub(crate) fn is_full(&self) -> bool {
+        self.cells >= CELLS_MAX
+    }
+
     /// Takes everything out, table by table.
     pub(crate) fn take(&mut self) -> Vec<(RelationId, Gathered<'a>)> {
         let order = std::mem::take(&mut self.order);
-        self.transactions = None;
+        (self.transactions, self.cells) = (None, 0);
         order.into_iter().filter_map(|relation| self.tables.remove_entry(&relation)).collect()
     }
 }
