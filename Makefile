@@ -28,7 +28,7 @@ bench: setup ## measure beside native logical replication, into bench/RESULTS.md
 bench-quick: setup ## one round at a tenth of the size, written nowhere
 	bench/run.sh --quick
 
-soak: setup ## 100 kill -9 cycles with each of three seeds
+soak: setup ## 100 kill -9 cycles with each of three seeds, and the other faults for long
 	@scripts/soak.sh
 
 test-matrix: setup ## the integration tests with PostgreSQL 14, 16, 17 and 18
