@@ -320,6 +320,10 @@ fn t013_partitions_are_by_leaf_or_by_root_and_may_be_cut_otherwise_on_the_target
 #[test]
 fn t028_t031_row_filters_and_column_lists_of_the_publication_hold() {
     let mirror = Mirror::new(1);
+    if mirror.source.installation().major() < 15 {
+        eprintln!("nothing to test: row filters and column lists came with PostgreSQL 15");
+        return;
+    }
     mirror.reconfigure(|text| text.replace("[log]", "tables = [\"public.*\"]\n[log]"));
     mirror.everywhere(
         "CREATE TABLE filtered (id int PRIMARY KEY, v int, t text); ALTER TABLE filtered ALTER t SET STORAGE EXTERNAL;
