@@ -34,7 +34,7 @@ impl DurableLsn {
 
 /// From the end of one group to the beginning of the next. What is appended to a log at rest is synced at once; in a
 /// steady flow, groups of this length cost a small part of the CPU time that one call after the other did.
-const GROUP_PAUSE: Duration = Duration::from_millis(3);
+const GROUP_PAUSE: Duration = Duration::from_millis(10);
 
 /// What has been appended and not yet fsynced.
 #[derive(Default)]
