@@ -1,7 +1,9 @@
 //! `control.sock`: how commands reach the running service.
 //!
-//! One request and one answer per connection, each a JSON object in a line. The socket is in the log's directory, which
-//! is 0700, and is 0600 itself: who may read the log may give commands.
+//! One request and one answer per connection, each a JSON object in a line; only a [`hold`] goes on. The
+//! socket is in the log's directory, which is 0700, and is 0600 itself: who may read the log may give commands.
+
+mod hold;
 
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -15,12 +17,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use hold::Hold;
+
 use crate::failure::{Failure, Result};
 use crate::service::Service;
-use crate::status::Status;
+use crate::status::{Progress, Status};
 
-/// A request line is never longer.
-const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+/// A line is never longer.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// A client that sends nothing is not waited for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -70,6 +74,34 @@ pub(crate) enum Request {
         /// The target.
         target: String,
     },
+    /// Keep what comes into the log from now on for a target that is about to be copied; [`Answer::Pinned`].
+    BeginBootstrap {
+        /// The target.
+        target: String,
+    },
+    /// How far the copy is.
+    BootstrapProgress {
+        /// The target.
+        target: String,
+        /// So many bytes are there.
+        copied_bytes: u64,
+        /// So many there will be.
+        expected_bytes: u64,
+        /// So many tables are whole.
+        tables_done: u64,
+        /// Of so many.
+        tables: u64,
+    },
+    /// Keep the target where it is while the connection is open; [`Answer::Held`].
+    Hold {
+        /// The target.
+        target: String,
+    },
+    /// The copy is whole and has its checkpoint: apply what the log kept.
+    EndBootstrap {
+        /// The target.
+        target: String,
+    },
 }
 
 /// What the service answers.
@@ -80,6 +112,18 @@ pub(crate) enum Answer {
     Done(String),
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::BeginBootstrap`].
+    Pinned {
+        /// The log is kept from here. What was copied as of an earlier position is to be copied again.
+        #[serde(with = "lsn_text")]
+        lsn: Lsn,
+    },
+    /// To [`Request::Hold`] and what follows it.
+    Held {
+        /// The target has applied and committed this, and rests.
+        #[serde(with = "optional_lsn_text")]
+        applied_lsn: Option<Lsn>,
+    },
     /// It failed.
     Failed {
         /// Why.
@@ -111,6 +155,21 @@ mod lsn_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lsn, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The same where one may be missing.
+mod optional_lsn_text {
+    use decoder::Lsn;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(lsn: &Option<Lsn>, serializer: S) -> Result<S::Ok, S::Error> {
+        lsn.map(|lsn| lsn.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Lsn>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 }
 
@@ -178,7 +237,8 @@ pub(crate) async fn serve(listener: Listener, service: Arc<Service>, shutdown: C
 }
 
 /// One connection. A client that went away before its answer is none of the service's concern.
-async fn answer(mut stream: UnixStream, service: &Service) {
+async fn answer(stream: UnixStream, service: &Service) {
+    let mut stream = BufReader::new(stream);
     let line = match tokio::time::timeout(REQUEST_TIMEOUT, read_line(&mut stream)).await {
         Ok(Ok(line)) if !line.is_empty() => line,
         _ => return,
@@ -191,18 +251,21 @@ async fn answer(mut stream: UnixStream, service: &Service) {
             return;
         }
     };
-    let mut byte = [0; 1];
+    if let Request::Hold { target } = &request {
+        return hold::serve(stream, service, target).await;
+    }
     // A waiting client that goes away (Ctrl-C) takes its wait with it.
     let answer = tokio::select! {
         answer = execute(request, service) => answer,
-        _ = stream.read(&mut byte) => return,
+        _ = stream.fill_buf() => return,
     };
     let _ = stream.write_all(&encode(&answer)).await;
 }
 
-async fn read_line(stream: &mut UnixStream) -> std::io::Result<String> {
+/// A line of bounded length; an empty one when the other end has closed.
+async fn read_line(stream: &mut BufReader<UnixStream>) -> std::io::Result<String> {
     let mut line = String::new();
-    BufReader::new(stream.take(REQUEST_BYTES_MAX)).read_line(&mut line).await?;
+    stream.take(LINE_BYTES_MAX).read_line(&mut line).await?;
     Ok(line)
 }
 
@@ -223,6 +286,16 @@ async fn execute(request: Request, service: &Service) -> Answer {
         Request::Skip { target, lsn, reason } => service.skip(&target, lsn, reason).await.into(),
         Request::Declare { target } => service.declare(&target).await.into(),
         Request::Remove { target } => service.remove(&target).await.into(),
+        Request::BeginBootstrap { target } => match service.begin_bootstrap(&target) {
+            Ok(lsn) => Answer::Pinned { lsn },
+            Err(failure) => Err(failure).into(),
+        },
+        Request::BootstrapProgress { target, copied_bytes, expected_bytes, tables_done, tables } => {
+            let progress = Progress { copied_bytes, expected_bytes, tables_done, tables };
+            service.bootstrap_progress(&target, progress).into()
+        }
+        Request::Hold { .. } => unreachable!("a hold is a conversation of its own"),
+        Request::EndBootstrap { target } => service.end_bootstrap(&target).await.into(),
     }
 }
 
@@ -231,26 +304,36 @@ async fn execute(request: Request, service: &Service) -> Answer {
 /// # Errors
 /// The service refuses, or went away before it answered.
 pub(crate) async fn ask(log_dir: &Path, request: &Request) -> Result<Option<Answer>> {
-    let path = path(log_dir);
-    let mut stream = match UnixStream::connect(&path).await {
-        Ok(stream) => stream,
-        // No socket, or one that a killed service left.
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
-        Err(e) => {
-            return Err(Failure::because(format!("could not connect to \"{}\"", path.display()), &e)
-                .hint("run the command as the user whom the service runs as"));
-        }
-    };
-    let failed = |e: std::io::Error| Failure::because("lost the service", &e).hint("look at the service's log").lost();
-    stream.write_all(&encode(request)).await.map_err(failed)?;
+    let Some(mut stream) = connect(log_dir).await? else { return Ok(None) };
+    stream.write_all(&encode(request)).await.map_err(lost)?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).await.map_err(failed)?;
+    BufReader::new(stream).read_line(&mut line).await.map_err(lost)?;
+    decode(&line).map(Some)
+}
+
+async fn connect(log_dir: &Path) -> Result<Option<UnixStream>> {
+    let path = path(log_dir);
+    match UnixStream::connect(&path).await {
+        Ok(stream) => Ok(Some(stream)),
+        // No socket, or one that a killed service left.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+        Err(e) => Err(Failure::because(format!("could not connect to \"{}\"", path.display()), &e)
+            .hint("run the command as the user whom the service runs as")),
+    }
+}
+
+fn lost(error: std::io::Error) -> Failure {
+    Failure::because("lost the service", &error).hint("look at the service's log").lost()
+}
+
+/// The service's answer, unless it says that something failed.
+fn decode(line: &str) -> Result<Answer> {
     if line.is_empty() {
         return Err(Failure::new("the service stopped before it answered").hint("look at the service's log").lost());
     }
-    match serde_json::from_str(&line) {
+    match serde_json::from_str(line) {
         Ok(Answer::Failed { message, hint }) => Err(Failure::new(message).maybe_hint(hint)),
-        Ok(answer) => Ok(Some(answer)),
+        Ok(answer) => Ok(answer),
         Err(error) => Err(Failure::because("the service's answer cannot be understood", &error)
             .hint("is it of another version of walcast?")),
     }

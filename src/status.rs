@@ -75,6 +75,22 @@ pub(crate) struct Target {
     pub lag_seconds: Option<f64>,
     /// Why it is stopped, or what it is retrying after.
     pub last_error: Option<String>,
+    /// While it is copied, as far as the copying command has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Progress>,
+}
+
+/// How far the copy of a target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// So many bytes are there.
+    pub copied_bytes: u64,
+    /// So many there will be.
+    pub expected_bytes: u64,
+    /// So many tables are whole.
+    pub tables_done: u64,
+    /// Of so many.
+    pub tables: u64,
 }
 
 impl Status {
@@ -91,6 +107,9 @@ impl Status {
         let _ = writeln!(text, "log     {}", self.log.as_ref().map_or("none yet".to_owned(), Log::to_text));
         let rows: Vec<[String; 6]> = self.targets.iter().map(Target::row).collect();
         text.push_str(&table(["target", "state", "applied", "checkpoint", "lag", "seconds"], &rows));
+        for (name, progress) in self.targets.iter().filter_map(|t| Some((&t.name, t.bootstrap.as_ref()?))) {
+            let _ = writeln!(text, "{name}: copied {}", progress.to_text());
+        }
         for target in self.targets.iter().filter(|t| t.last_error.is_some()) {
             let _ = writeln!(text, "{}: {}", target.name, target.last_error.as_deref().unwrap_or_default());
         }
@@ -118,6 +137,13 @@ impl Log {
     fn to_text(&self) -> String {
         let files = if self.segments == 1 { "segment" } else { "segments" };
         format!("{} to {}  {} in {} {files}", self.first_lsn, self.durable_lsn, bytes(self.bytes), self.segments)
+    }
+}
+
+impl Progress {
+    fn to_text(self) -> String {
+        let (copied, expected) = (bytes(self.copied_bytes), bytes(self.expected_bytes));
+        format!("{copied} of {expected}, {} of {} tables", self.tables_done, self.tables)
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) changes_max: u32,
     /// The transaction with this `end_lsn` gets a batch to itself.
     pub(crate) alone: Option<Lsn>,
+    /// Transactions with this `commit_lsn` or a later one are left for later.
+    pub(crate) before: Option<Lsn>,
 }
 
 /// Whole transactions; the last one may still be going on.
@@ -53,6 +55,8 @@ pub(crate) struct Batch {
     pub(crate) open: bool,
     /// Nothing was left in the log.
     pub(crate) at_head: bool,
+    /// What comes next is at or after [`Limits::before`].
+    pub(crate) limited: bool,
     /// A progress mark after the last transaction.
     pub(crate) progress: Option<Lsn>,
 }
@@ -115,7 +119,9 @@ impl Feed {
                     if full {
                         self.rest = Some((frame.clone(), end));
                     }
-                    batch.parts.push(Part { frame, pieces: start..end });
+                    if start < end {
+                        batch.parts.push(Part { frame, pieces: start..end });
+                    }
                     if full {
                         return Ok(());
                     }
@@ -145,6 +151,10 @@ impl Feed {
             let info = piece.info();
             let alone = limits.alone == Some(info.end_lsn);
             if alone && piece.is_first() && !batch.transactions.is_empty() {
+                return (at, true);
+            }
+            if piece.is_first() && limits.before.is_some_and(|before| info.commit_lsn >= before) {
+                batch.limited = true;
                 return (at, true);
             }
             at += 1;

@@ -25,6 +25,7 @@ use connection::TextRow;
 use decoder::{Lsn, PgTimestamp};
 
 use crate::catalog::text;
+use crate::copied;
 use crate::error::Error;
 use crate::pipeline::Expect;
 use crate::session::{ADVANCE, Session};
@@ -59,7 +60,16 @@ CREATE TABLE IF NOT EXISTS walcast.skipped (
     commit_time timestamptz NOT NULL,
     skipped_at timestamptz NOT NULL DEFAULT now(),
     reason text NOT NULL,
-    PRIMARY KEY (system_id, slot, lsn));";
+    PRIMARY KEY (system_id, slot, lsn));
+CREATE TABLE IF NOT EXISTS walcast.copied (
+    system_id text NOT NULL,
+    slot text NOT NULL,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    start_lsn pg_lsn,
+    bytes bigint,
+    copied_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (system_id, slot, schema_name, table_name));";
 
 /// Where a target's checkpoint is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +222,7 @@ fn lock_key(identity: &Identity) -> i64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, hash).cast_signed()
 }
 
-fn lsn(text: &str) -> Result<Lsn, Error> {
+pub(crate) fn lsn(text: &str) -> Result<Lsn, Error> {
     text.parse().map_err(|_| Error::Answer("not a WAL position"))
 }
 
@@ -220,13 +230,20 @@ fn optional_lsn(rows: &[TextRow]) -> Result<Option<Lsn>, Error> {
     rows.first().and_then(|row| row.first()?.as_deref()).map(lsn).transpose()
 }
 
-/// Makes walcast's schema and the checkpoint at `wanted`.
-pub(crate) async fn declare(session: &mut Session, identity: &Identity, wanted: Lsn) -> Result<(), Error> {
+/// Makes walcast's schema where something of it is missing. What the session commits from then on is on disk.
+pub(crate) async fn install(session: &mut Session) -> Result<(), Error> {
     session.simple("SET synchronous_commit = on").await?;
-    let missing = "SELECT WHERE to_regclass('walcast.checkpoint') IS NULL OR to_regclass('walcast.skipped') IS NULL";
+    let missing =
+        "SELECT FROM unnest('{checkpoint,skipped,copied}'::text[]) t WHERE to_regclass('walcast.' || t) IS NULL";
     if !session.simple(missing).await?.is_empty() {
         session.simple(TABLES).await?;
     }
+    Ok(())
+}
+
+/// Makes walcast's schema and the checkpoint at `wanted`.
+pub(crate) async fn declare(session: &mut Session, identity: &Identity, wanted: Lsn) -> Result<(), Error> {
+    install(session).await?;
     if let Some(existing) = current(session, identity).await? {
         return if existing == wanted { Ok(()) } else { Err(Error::CheckpointExists { existing, wanted }) };
     }
@@ -283,7 +300,7 @@ pub(crate) async fn forget(session: &mut Session, identity: &Identity) -> Result
         }
         None => Vec::new(),
     };
-    Ok(())
+    copied::forget(session, identity).await
 }
 
 /// Records a skipped transaction, inside the transaction that moves the checkpoint over it.

@@ -13,7 +13,7 @@ use crate::error::{Class, Error, Place};
 use crate::net;
 use crate::observer::{BatchReport, Observer};
 use crate::pipeline::Transactions;
-use crate::run::{Control, PendingSkip, refuse};
+use crate::run::{Control, PendingSkip, answer};
 use crate::status::{Command, State, Status, TargetOptions, Tier};
 use crate::target::{Applied, BatchError, Target};
 
@@ -106,7 +106,12 @@ impl Follower {
 
     async fn step(&mut self, following: &mut Following, control: &Control, backoff: &mut Backoff) -> Result<(), Error> {
         following.target.bound_memory().await?;
-        let limits = self.limits(following);
+        let before = control.limit(&self.status);
+        if let Some(limit) = before.filter(|limit| following.applied >= *limit) {
+            self.rest(following, control, limit).await?;
+            return self.upkeep(following).await;
+        }
+        let limits = self.limits(following, before);
         let mut batch = following.feed.gather(limits)?;
         if following.is_flooded(&batch) {
             tokio::time::sleep(self.options.batch_max_delay).await;
@@ -114,7 +119,10 @@ impl Follower {
         }
         following.gathered = Instant::now();
         if batch.end().is_none() && batch.parts.is_empty() {
-            self.idle(following, control).await?;
+            match before.filter(|_| batch.limited) {
+                Some(limit) => self.rest(following, control, limit).await?,
+                None => self.idle(following, control, before).await?,
+            }
         } else if self.is_to_skip(&batch) {
             self.skip_first(following, &batch).await?;
         } else {
@@ -124,15 +132,15 @@ impl Follower {
         self.upkeep(following).await
     }
 
-    fn limits(&self, following: &Following) -> Limits {
+    fn limits(&self, following: &Following, before: Option<Lsn>) -> Limits {
         let alone = self.skip.as_ref().map(|skip| skip.lsn);
         let one_by_one = following.suspects.is_some();
-        Limits { changes_max: if one_by_one { 1 } else { self.options.batch_max_rows.max(1) }, alone }
+        Limits { changes_max: if one_by_one { 1 } else { self.options.batch_max_rows.max(1) }, alone, before }
     }
 
     async fn apply(&mut self, following: &mut Following, batch: &mut Batch, limits: Limits) -> Result<(), Error> {
         let tier = following.tier_for(batch);
-        let state = if batch.at_head { State::Streaming } else { State::CatchingUp };
+        let state = following.state(batch.at_head);
         self.status.send_modify(|status| {
             status.oldest_unapplied = batch.oldest();
             status.tier = tier;
@@ -224,18 +232,48 @@ impl Follower {
     }
 
     /// Waits for the log, a command, or the next thing to ask the target.
-    async fn idle(&mut self, following: &mut Following, control: &Control) -> Result<(), Error> {
+    async fn idle(&mut self, following: &mut Following, control: &Control, limit: Option<Lsn>) -> Result<(), Error> {
+        let state = following.state(true);
         self.status.send_if_modified(|status| {
-            let changed = status.state != State::Streaming || status.oldest_unapplied.is_some();
-            (status.state, status.oldest_unapplied) = (State::Streaming, None);
+            let changed = status.state != state || status.oldest_unapplied.is_some();
+            (status.state, status.oldest_unapplied) = (state, None);
             changed
         });
         let nap = following.until_asked();
-        tokio::select! {
-            () = following.feed.wait() => {}
-            () = control.interrupted() => {}
-            () = tokio::time::sleep(nap) => {}
-            Some(command) = self.commands.recv() => refuse(command, None),
+        let command = tokio::select! {
+            () = following.feed.wait() => None,
+            () = control.interrupted() => None,
+            () = control.limit_changed(limit) => None,
+            () = tokio::time::sleep(nap) => None,
+            command = self.commands.recv() => command,
+        };
+        self.obey(following, command).await
+    }
+
+    /// All that `limit` allows is applied: waits for another one, a command, or the next thing to ask the target.
+    async fn rest(&mut self, following: &mut Following, control: &Control, limit: Lsn) -> Result<(), Error> {
+        self.status.send_if_modified(|status| status.held.replace(limit) != Some(limit));
+        let nap = following.until_asked();
+        let command = tokio::select! {
+            () = control.interrupted() => None,
+            () = control.limit_changed(Some(limit)) => None,
+            () = tokio::time::sleep(nap) => None,
+            command = self.commands.recv() => command,
+        };
+        self.obey(following, command).await
+    }
+
+    /// Between batches: nothing is stopped that could be skipped.
+    async fn obey(&mut self, following: &mut Following, command: Option<Command>) -> Result<(), Error> {
+        match command {
+            Some(Command::Skip { lsn, reply, .. }) => {
+                answer(reply, Err(Error::NotStoppedThere { asked: lsn, stopped: None }));
+            }
+            Some(Command::Reload { reply }) => {
+                following.target.reload(&self.options.identity, following.applied).await?;
+                answer(reply, Ok(()));
+            }
+            None => {}
         }
         Ok(())
     }
@@ -249,7 +287,7 @@ impl Follower {
             skip.answer(Err(Error::NotStoppedThere { asked, stopped: None }));
         }
         while let Ok(command) = self.commands.try_recv() {
-            refuse(command, None);
+            self.obey(following, Some(command)).await?;
         }
         if following.applied > following.target.checkpoint.lsn && following.moved.elapsed() >= MOVE_EVERY {
             following.target.move_checkpoint(following.applied, following.time).await?;
@@ -288,6 +326,10 @@ impl Follower {
             status.state = state;
             status.connected = false;
             status.last_error = Some(error.stopped_by());
+            if state == State::New {
+                // What was known is of a checkpoint that is gone.
+                (status.applied_lsn, status.checkpoint_lsn) = (None, None);
+            }
         });
     }
 }
@@ -319,8 +361,18 @@ impl Following {
         if let Some(last) = batch.transactions.last() {
             self.time = last.commit_time;
         }
+        self.target.filter.passed(self.applied);
         self.suspects = self.suspects.filter(|(_, last)| *last > self.applied);
         self.ordered_until = self.ordered_until.filter(|last| *last > self.applied);
+    }
+
+    /// Copied tables that are ahead of the others make a target's state one that the source did not have.
+    fn state(&self, at_head: bool) -> State {
+        match self.target.filter.level_at() {
+            Some(_) => State::Bootstrapping,
+            None if at_head => State::Streaming,
+            None => State::CatchingUp,
+        }
     }
 
     fn until_asked(&self) -> Duration {

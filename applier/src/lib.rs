@@ -29,10 +29,12 @@ mod backoff;
 mod batch;
 mod catalog;
 mod checkpoint;
+mod copied;
 mod encoder;
 mod error;
 mod failpoint;
 mod follow;
+mod gather;
 mod mapping;
 mod name;
 mod net;
@@ -57,6 +59,17 @@ use decoder::Lsn;
 
 use crate::session::Session;
 
+/// Makes walcast's schema on a target, without a checkpoint: what a copy needs to note what it has copied.
+///
+/// # Errors
+/// The target can't be reached; the role may not create what is needed.
+pub async fn install(conninfo: &Conninfo) -> Result<(), Error> {
+    let mut session = Session::connect(conninfo, "bootstrap").await?;
+    checkpoint::install(&mut session).await?;
+    session.close().await;
+    Ok(())
+}
+
 /// Makes walcast's schema on a target that equals the source at `lsn`, and its checkpoint there.
 ///
 /// # Errors
@@ -79,7 +92,7 @@ pub async fn checkpoint(conninfo: &Conninfo, identity: &Identity) -> Result<Opti
     Ok(lsn)
 }
 
-/// Removes the target's checkpoint, if there is one. The record of skipped transactions stays.
+/// Removes the target's checkpoint, if there is one, and what is noted of its copy. The record of skipped transactions stays.
 ///
 /// # Errors
 /// A session applies to the target ([`Error::Fenced`]); the target can't be reached.

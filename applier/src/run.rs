@@ -36,11 +36,9 @@ pub(crate) struct PendingSkip {
 }
 
 impl PendingSkip {
-    /// Answers the operator, who may have gone.
+    /// Answers the operator.
     pub(crate) fn answer(self, result: Result<(), Error>) {
-        if self.reply.send(result).is_err() {
-            tracing::debug!(lsn = %self.lsn, "nobody waits for the answer to a skip");
-        }
+        answer(self.reply, result);
     }
 }
 
@@ -86,6 +84,29 @@ impl Control {
                     self.shutdown.cancelled().await; // nobody is left to pause it
                 }
             }
+        }
+    }
+
+    /// The position that nothing is to be applied beyond; `None` also when nothing is to be applied at all. A stale answer
+    /// in `status` is taken back while nobody can ask anew: who asks for the same again must not read it.
+    pub(crate) fn limit(&self, status: &watch::Sender<Status>) -> Option<Lsn> {
+        let desired = self.desired.borrow();
+        let limit = desired.limit();
+        status.send_if_modified(|status| {
+            let stale = status.held.is_some() && status.held != limit;
+            if stale {
+                status.held = None;
+            }
+            stale
+        });
+        limit
+    }
+
+    /// Returns when [`Control::limit`] is another one.
+    pub(crate) async fn limit_changed(&self, limit: Option<Lsn>) {
+        let mut desired = self.desired.clone();
+        if desired.wait_for(|desired| desired.limit() != limit).await.is_err() {
+            self.shutdown.cancelled().await; // nobody is left to change it
         }
     }
 
@@ -192,10 +213,17 @@ impl Task {
     }
 }
 
-/// Only what stopped a target can be skipped.
-pub(crate) fn refuse(command: Command, stopped: Option<Lsn>) {
-    let Command::Skip { lsn, reply, .. } = command;
-    if reply.send(Err(Error::NotStoppedThere { asked: lsn, stopped })).is_err() {
-        tracing::debug!(%lsn, "nobody waits for the answer to a skip");
+/// Without a session: only what stopped a target can be skipped, and what a session reads is read by the next one.
+fn refuse(command: Command, stopped: Option<Lsn>) {
+    match command {
+        Command::Skip { lsn, reply, .. } => answer(reply, Err(Error::NotStoppedThere { asked: lsn, stopped })),
+        Command::Reload { reply } => answer(reply, Ok(())),
+    }
+}
+
+/// Answers whoever asked, who may have gone.
+pub(crate) fn answer(reply: oneshot::Sender<Result<(), Error>>, result: Result<(), Error>) {
+    if reply.send(result).is_err() {
+        tracing::debug!("nobody waits for the answer to a command");
     }
 }

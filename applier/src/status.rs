@@ -43,8 +43,21 @@ pub struct TargetOptions {
 pub enum Desired {
     /// Apply.
     Run,
+    /// Apply every transaction whose `commit_lsn` is before this position, none at or after it, and rest there with the
+    /// session open; [`Status::held`] says when it does. With [`Lsn::ZERO`] it rests after the batch under way.
+    RunTo(Lsn),
     /// Leave the target alone, without a session.
     Paused,
+}
+
+impl Desired {
+    /// Nothing at or after it is to be applied.
+    pub(crate) fn limit(self) -> Option<Lsn> {
+        match self {
+            Desired::RunTo(limit) => Some(limit),
+            Desired::Run | Desired::Paused => None,
+        }
+    }
 }
 
 /// A request to a running task.
@@ -56,6 +69,11 @@ pub enum Command {
         lsn: Lsn,
         /// Why, for `walcast.skipped`.
         reason: String,
+        /// What became of it.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Read `walcast.copied` anew. It is answered once nothing is applied by what it said before.
+    Reload {
         /// What became of it.
         reply: oneshot::Sender<Result<(), Error>>,
     },
@@ -157,6 +175,9 @@ pub struct Status {
     pub last_error: Option<StoppedBy>,
     /// The tier in use.
     pub tier: Tier,
+    /// Resting as [`Desired::RunTo`] this position asks: all that it allows is committed. Nothing is applied before it is
+    /// `None` or another position.
+    pub held: Option<Lsn>,
 }
 
 impl Status {
@@ -170,6 +191,7 @@ impl Status {
             oldest_unapplied: None,
             last_error: None,
             tier: Tier::Ordered,
+            held: None,
         }
     }
 }

@@ -8,11 +8,11 @@ use segment_log::{FrameKind, Record, TransactionInfo};
 use crate::batch::{Batch, Feed, Limits, Part};
 use crate::catalog::{COLUMNS_QUERY, TABLE_QUERY, TableRow};
 use crate::checkpoint::{self, Checkpoint};
+use crate::copied::Filter;
 use crate::encoder::{Encoder, Inserts, RowChange};
 use crate::error::{Error, Place};
 use crate::failpoint::{self, Failpoint};
 use crate::mapping::{self, Mapping};
-use crate::net::{self, NotNettable, Plan};
 use crate::observer::Counts;
 use crate::pipeline::{Expect, Failed, Problem, Transactions};
 use crate::relations::Relations;
@@ -22,9 +22,10 @@ use crate::status::{Identity, TargetOptions, Tier};
 
 /// A session, the checkpoint it holds, and what was learnt about tables.
 pub(crate) struct Target {
-    session: Session,
+    pub(crate) session: Session,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) relations: Relations,
+    pub(crate) filter: Filter,
 }
 
 /// What a batch did.
@@ -50,23 +51,23 @@ impl From<Error> for BatchError {
 }
 
 /// The state of one pass over a batch.
-struct Walk {
+pub(crate) struct Walk {
     tier: Tier,
     guard: Guard,
-    begun: bool,
-    changes: Counts,
+    pub(crate) begun: bool,
+    pub(crate) changes: Counts,
     /// Transactions met so far.
-    met: u32,
+    pub(crate) met: u32,
     /// The one being walked.
-    info: Option<TransactionInfo>,
+    pub(crate) info: Option<TransactionInfo>,
 }
 
 impl Walk {
-    fn current(&self) -> u32 {
+    pub(crate) fn current(&self) -> u32 {
         self.met.saturating_sub(1)
     }
 
-    fn blame(&self, error: Error) -> BatchError {
+    pub(crate) fn blame(&self, error: Error) -> BatchError {
         let at = self.current();
         BatchError { error, suspects: Some(Transactions { first: at, last: at }) }
     }
@@ -74,28 +75,9 @@ impl Walk {
 
 /// INSERTs that wait for neighbours, and their relation.
 #[derive(Default)]
-struct Group<'a> {
-    relation: Option<RelationId>,
+pub(crate) struct Group<'a> {
+    pub(crate) relation: Option<RelationId>,
     inserts: Inserts<'a>,
-}
-
-/// What the net tier has read and not written.
-#[derive(Default)]
-struct Gathering<'a> {
-    plan: Plan<'a>,
-    /// INSERTs of tables that are not netted, or of before the plan's beginning.
-    group: Group<'a>,
-}
-
-/// What became of a change.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Add {
-    /// It is in the plan.
-    Added,
-    /// It is to be written in order now; the plan does not matter to it.
-    InOrder,
-    /// It is to be written in order after the plan.
-    AfterAllBefore,
 }
 
 impl Target {
@@ -103,8 +85,15 @@ impl Target {
     pub(crate) async fn connect(options: &TargetOptions) -> Result<Target, Error> {
         let mut session = Session::connect(&options.conninfo, &options.name).await?;
         let checkpoint = Checkpoint::open(&mut session, &options.identity).await?;
+        let filter = Filter::read(&mut session, &options.identity, checkpoint.lsn).await?;
         session.prepare_fixed(checkpoint.statement()).await?;
-        Ok(Target { session, checkpoint, relations: Relations::default() })
+        Ok(Target { session, checkpoint, relations: Relations::default(), filter })
+    }
+
+    /// Reads anew, between two batches, what is to be passed over.
+    pub(crate) async fn reload(&mut self, identity: &Identity, applied: Lsn) -> Result<(), Error> {
+        self.filter = Filter::read(&mut self.session, identity, applied).await?;
+        Ok(())
     }
 
     /// Applies the batch in one target transaction.
@@ -176,7 +165,7 @@ impl Target {
     async fn walk(&mut self, part: &Part, walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
         if part.frame().kind() == FrameKind::Descriptors {
             for (relation, message) in part.frame().descriptors() {
-                self.relations.describe(relation, message);
+                self.describe(relation, message);
             }
             return Ok(());
         }
@@ -206,10 +195,10 @@ impl Target {
             if group.relation == Some(relation) {
                 self.finish_group(group).map_err(|error| walk.blame(error))?;
             }
-            self.relations.describe(relation, record.payload);
+            self.describe(relation, record.payload);
             return Ok(());
         }
-        if done {
+        if done || self.is_passed_over(&record, walk)? {
             return Ok(());
         }
         let change = decoder::decode_change(record.payload).map_err(|error| walk.blame(error.into()))?;
@@ -220,136 +209,39 @@ impl Target {
         self.send_when_full().await
     }
 
-    /// The net tier's walk: stretch by stretch, so that its memory is bounded.
-    async fn walk_netting(&mut self, parts: &[Part], walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
-        let mut rest = parts;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = |part: &&Part| {
-                bytes += part.frame().bytes();
-                bytes <= net::STRETCH_BYTES
-            };
-            let (stretch, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            self.walk_stretch(stretch, walk, feed).await?;
-            rest = after;
-        }
-        Ok(())
-    }
-
-    async fn walk_stretch(&mut self, parts: &[Part], walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
-        let mut gathering = Gathering::default();
-        for part in parts {
-            for (relation, message) in part.frame().descriptors() {
-                self.describe_gathered(relation, message, walk, &mut gathering).await?;
-            }
-            for piece in part.pieces() {
-                let info = piece.info();
-                let done = feed.is_before(&info);
-                if !done && piece.is_first() {
-                    walk.met += 1;
-                    walk.info = Some(info);
-                }
-                for record in piece.records() {
-                    self.gather(record, done, walk, &mut gathering).await?;
-                }
-            }
-        }
-        self.write_gathered(walk, &mut gathering).await
-    }
-
-    async fn describe_gathered(
-        &mut self,
-        relation: RelationId,
-        message: &[u8],
-        walk: &Walk,
-        gathering: &mut Gathering<'_>,
-    ) -> Result<(), BatchError> {
-        if gathering.plan.contains(relation) || gathering.group.relation == Some(relation) {
-            self.write_gathered(walk, gathering).await?;
-        }
+    /// Takes a Relation message.
+    pub(crate) fn describe(&mut self, relation: RelationId, message: &[u8]) {
+        self.filter.described(relation);
         self.relations.describe(relation, message);
-        Ok(())
     }
 
-    /// Takes one change into the plan, or writes it in order: the table in [`net`] says when.
-    async fn gather<'a>(
-        &mut self,
-        record: Record<'a>,
-        done: bool,
-        walk: &mut Walk,
-        gathering: &mut Gathering<'a>,
-    ) -> Result<(), BatchError> {
-        if let (Some(b'R'), Some(relation)) = (record.payload.first(), record.relation) {
-            return self.describe_gathered(relation, record.payload, walk, gathering).await;
+    /// Whether the target has this change by a copy. A TRUNCATE of several tables is not judged here.
+    #[inline]
+    pub(crate) fn is_passed_over(&mut self, record: &Record<'_>, walk: &Walk) -> Result<bool, BatchError> {
+        match (record.relation, walk.info) {
+            (Some(relation), Some(info)) if self.filter.is_active() => self.passes_over(relation, info, walk),
+            _ => Ok(false),
         }
-        if done {
-            return Ok(());
-        }
-        let change = decoder::decode_change(record.payload).map_err(|error| walk.blame(error.into()))?;
-        let add = match change.relation() {
-            Some(relation) => self.add(relation, &change, walk, gathering).await?,
-            None => Add::AfterAllBefore,
-        };
-        if add == Add::Added {
-            return if gathering.plan.is_full() { self.write_gathered(walk, gathering).await } else { Ok(()) };
-        }
-        if add == Add::AfterAllBefore {
-            self.write_gathered(walk, gathering).await?;
-        }
-        self.write(&change, walk, &mut gathering.group).await?;
-        self.send_when_full().await
     }
 
-    async fn add<'a>(
-        &mut self,
-        relation: RelationId,
-        change: &Change<'a>,
-        walk: &mut Walk,
-        gathering: &mut Gathering<'a>,
-    ) -> Result<Add, BatchError> {
-        if !walk.begun {
-            self.begin(walk).await?;
-        }
-        if self.relations.mapped(relation).is_none() {
-            self.finish_group(&mut gathering.group).map_err(|error| walk.blame(error))?;
-            self.know(relation, walk).await?;
-        }
-        let Some(mapped) = self.relations.mapped(relation) else { return Ok(Add::AfterAllBefore) };
-        if !mapped.mapping.sets {
-            return Ok(if mapped.mapping.table.triggers { Add::AfterAllBefore } else { Add::InOrder });
-        }
-        match gathering.plan.add(&mapped.mapping, change, walk.current()) {
-            Ok(()) => {
-                walk.changes.count(change);
-                self.relations.count(relation, 1);
-                Ok(Add::Added)
-            }
-            Err(why) => {
-                // What is in one value's way is in the way of all of this column.
-                mapped.mapping.sets &= why != NotNettable::Format;
-                Ok(Add::AfterAllBefore)
+    fn passes_over(&mut self, relation: RelationId, info: TransactionInfo, walk: &Walk) -> Result<bool, BatchError> {
+        let passes = self.filter.passes_over(relation, info.commit_lsn, &self.relations);
+        passes.map_err(|error| walk.blame(error))
+    }
+
+    /// The tables of a TRUNCATE that the target does not have truncated by a copy.
+    fn not_passed_over(&mut self, relations: &[RelationId], walk: &Walk) -> Result<Vec<RelationId>, BatchError> {
+        let mut left = relations.to_vec();
+        let Some(info) = walk.info.filter(|_| self.filter.is_active()) else { return Ok(left) };
+        for relation in relations {
+            if self.passes_over(*relation, info, walk)? {
+                left.retain(|id| id != relation);
             }
         }
+        Ok(left)
     }
 
-    /// Writes the plan, after the changes in order that came before what is in it.
-    async fn write_gathered(&mut self, walk: &Walk, gathering: &mut Gathering<'_>) -> Result<(), BatchError> {
-        self.finish_group(&mut gathering.group).map_err(|error| walk.blame(error))?;
-        let Some(transactions) = gathering.plan.transactions else { return Ok(()) };
-        for (relation, gathered) in gathering.plan.take() {
-            let (mapped, statements) = self
-                .relations
-                .mapped_and_counter(relation)
-                .ok_or_else(|| walk.blame(Error::UnknownRelation(relation)))?;
-            let (out, pipeline) = self.session.writing();
-            let mut writer = net::Writer { mapped, statements, pipeline, out, transactions };
-            writer.write(&gathered).map_err(|error| walk.blame(error))?;
-            self.send_when_full().await?;
-        }
-        Ok(())
-    }
-
-    async fn send_when_full(&mut self) -> Result<(), BatchError> {
+    pub(crate) async fn send_when_full(&mut self) -> Result<(), BatchError> {
         if self.session.is_window_full() {
             self.session.send_window().await?;
         }
@@ -357,7 +249,7 @@ impl Target {
     }
 
     /// Writes one change; only a relation that is not known yet makes it wait.
-    async fn write<'a>(
+    pub(crate) async fn write<'a>(
         &mut self,
         change: &Change<'a>,
         walk: &mut Walk,
@@ -368,27 +260,45 @@ impl Target {
             Change::Type { .. } | Change::Message { .. } | Change::Relation(_) => return Ok(()),
             _ => self.finish_group(group).map_err(|error| walk.blame(error))?,
         }
+        if let Change::Truncate { relations, options } = change {
+            return self.write_truncate(relations, *options, walk).await;
+        }
         if !walk.begun {
             self.begin(walk).await?;
         }
-        match change {
-            Change::Truncate { relations, options } => {
-                for relation in relations {
-                    self.know(*relation, walk).await?;
-                }
-                self.truncate(relations, *options, walk)?;
-                walk.changes.count(change);
-            }
-            _ => {
-                let Some(relation) = change.relation() else { return Ok(()) };
-                self.know(relation, walk).await?;
-                self.write_row(relation, change, walk, group).map_err(|error| walk.blame(error))?;
-            }
-        }
-        Ok(())
+        let Some(relation) = change.relation() else { return Ok(()) };
+        self.know(relation, walk).await?;
+        self.write_row(relation, change, walk, group).map_err(|error| walk.blame(error))
     }
 
-    async fn begin(&mut self, walk: &mut Walk) -> Result<(), BatchError> {
+    /// Where a copy already has one of the tables empty, or the target's schema may be of a later time than this change,
+    /// the others are emptied by DELETE: TRUNCATE refuses a table that a table outside of its list refers to, and with
+    /// CASCADE takes it along.
+    async fn write_truncate(
+        &mut self,
+        relations: &[RelationId],
+        options: decoder::TruncateOptions,
+        walk: &mut Walk,
+    ) -> Result<(), BatchError> {
+        let left = self.not_passed_over(relations, walk)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if !walk.begun {
+            self.begin(walk).await?;
+        }
+        for relation in &left {
+            self.know(*relation, walk).await?;
+        }
+        walk.changes.truncates += 1;
+        let tables = self.truncated(&left, walk)?;
+        if left.len() == relations.len() && self.filter.level_at().is_none() {
+            return self.write_once(&sql::truncate(&tables, options), walk);
+        }
+        tables.iter().try_for_each(|table| self.write_once(&format!("DELETE FROM {table}"), walk))
+    }
+
+    pub(crate) async fn begin(&mut self, walk: &mut Walk) -> Result<(), BatchError> {
         if failpoint::is_due(Failpoint::BeforeBegin) {
             self.session.die().await?;
         }
@@ -424,24 +334,23 @@ impl Target {
         Ok(())
     }
 
-    fn truncate(
-        &mut self,
-        relations: &[RelationId],
-        options: decoder::TruncateOptions,
-        walk: &Walk,
-    ) -> Result<(), BatchError> {
+    /// How the tables are written, and counted.
+    fn truncated(&mut self, relations: &[RelationId], walk: &Walk) -> Result<Vec<String>, BatchError> {
         let mut tables = Vec::with_capacity(relations.len());
         for relation in relations {
             let mapped = self.relations.mapped(*relation).ok_or(Error::UnknownRelation(*relation));
             tables.push(mapped.map_err(|error| walk.blame(error))?.mapping.table.reference());
             self.relations.count(*relation, 1);
         }
-        let at = walk.current();
-        let expect = Expect::Done(Transactions { first: at, last: at });
-        Ok(self.session.once(&sql::truncate(&tables, options), expect)?)
+        Ok(tables)
     }
 
-    fn finish_group(&mut self, group: &mut Group<'_>) -> Result<(), Error> {
+    fn write_once(&mut self, sql: &str, walk: &Walk) -> Result<(), BatchError> {
+        let at = walk.current();
+        Ok(self.session.once(sql, Expect::Done(Transactions { first: at, last: at }))?)
+    }
+
+    pub(crate) fn finish_group(&mut self, group: &mut Group<'_>) -> Result<(), Error> {
         let Some(relation) = group.relation.take() else { return Ok(()) };
         if group.inserts.is_empty() {
             return Ok(());
@@ -450,7 +359,7 @@ impl Target {
     }
 
     /// Looks the relation up on the target unless that was done.
-    async fn know(&mut self, relation: RelationId, walk: &Walk) -> Result<(), BatchError> {
+    pub(crate) async fn know(&mut self, relation: RelationId, walk: &Walk) -> Result<(), BatchError> {
         if self.relations.mapped(relation).is_some() {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use super::Service;
 use super::target::Target;
 use crate::metrics as names;
 use crate::metrics::gauge_value;
+use crate::status;
 
 const TARGET_STATES: [&str; 7] = ["new", "bootstrapping", "catching_up", "streaming", "paused", "stopped", "desync"];
 const WAL_STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
@@ -18,7 +19,9 @@ impl Service {
         self.log().map_or_else(|| (), log_gauges);
         let head = self.head();
         for target in self.targets().values() {
-            target_gauges(target, head);
+            let (mut view, connected) = target.view(head);
+            self.show_copying(&mut view);
+            target_gauges(target, &view, connected);
         }
     }
 
@@ -52,10 +55,9 @@ fn log_gauges(log: &Log) {
     gauge!(names::LOG_SEGMENTS).set(gauge_value(positions.segments));
 }
 
-fn target_gauges(target: &Target, head: super::target::Head) {
+fn target_gauges(target: &Target, view: &status::Target, connected: bool) {
     let name = target.name().to_owned();
     let status = target.watch().borrow().clone();
-    let (view, connected) = target.view(head);
     gauge!(names::TARGET_UP, "target" => name.clone()).set(truth(connected));
     for state in TARGET_STATES {
         gauge!(names::TARGET_STATE, "target" => name.clone(), "kind" => state).set(truth(view.state == state));
@@ -70,6 +72,18 @@ fn target_gauges(target: &Target, head: super::target::Head) {
         if let Some(value) = value {
             gauge!(metric, "target" => name.clone()).set(value);
         }
+    }
+}
+
+/// How far the copy of a target is.
+pub(super) fn bootstrap(name: &str, progress: status::Progress) {
+    let gauges = [
+        (names::BOOTSTRAP_COPIED_BYTES, progress.copied_bytes),
+        (names::BOOTSTRAP_EXPECTED_BYTES, progress.expected_bytes),
+        (names::BOOTSTRAP_TABLES_DONE, progress.tables_done),
+    ];
+    for (metric, value) in gauges {
+        gauge!(metric, "target" => name.to_owned()).set(gauge_value(value));
     }
 }
 

@@ -1,5 +1,6 @@
-//! Small facts that outlive the process, as files in the log's directory: which targets are paused, and where the log
-//! began. Losing one in a crash of the machine loses nothing that cannot be said again.
+//! Small facts that outlive the process, as files in the log's directory: which targets are paused, which are being
+//! copied and need the log from where, and where the log began. Losing one in a crash of the machine loses nothing that
+//! cannot be said again; a copy whose log is gone is refused, not continued.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -50,6 +51,29 @@ impl Marks {
         }
     }
 
+    /// From where the log is kept for a target that is being copied; `None` when it is not. A mark that cannot be read
+    /// counts as one that the log has long left behind.
+    pub(crate) fn bootstrapping(&self, target: &str) -> Option<Lsn> {
+        let text = fs::read_to_string(self.bootstrapping_path(target));
+        match text {
+            Ok(text) => Some(text.trim().parse().unwrap_or(Lsn::ZERO)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => Some(Lsn::ZERO),
+        }
+    }
+
+    /// Remembers it, or that it is over.
+    ///
+    /// # Errors
+    /// The file cannot be written or removed.
+    pub(crate) fn set_bootstrapping(&self, target: &str, from: Option<Lsn>) -> Result<()> {
+        let path = self.bootstrapping_path(target);
+        match from {
+            Some(lsn) => replace(&path, &format!("{lsn}\n")),
+            None => remove(&path),
+        }
+    }
+
     /// Whose log it is and where it began when it was new; `None` when that is not known.
     pub(crate) fn origin(&self) -> Option<Origin> {
         let text = fs::read_to_string(self.dir.join(ORIGIN)).ok()?;
@@ -69,6 +93,17 @@ impl Marks {
     fn paused_path(&self, target: &str) -> PathBuf {
         self.dir.join(format!("{target}.paused"))
     }
+
+    fn bootstrapping_path(&self, target: &str) -> PathBuf {
+        self.dir.join(format!("{target}.bootstrapping"))
+    }
+}
+
+/// Writes a file that is at no time there in part.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let new = path.with_extension("new");
+    write(&new, text)?;
+    fs::rename(&new, path).map_err(|e| Failure::because(format!("could not write \"{}\"", path.display()), &e))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -105,6 +140,21 @@ mod tests {
         marks.set_paused("berlin", false).unwrap();
         marks.set_paused("berlin", false).unwrap();
         assert!(!marks.is_paused("berlin"));
+    }
+
+    #[test]
+    fn a_pin_is_remembered_until_it_is_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = Marks::new(dir.path());
+        assert_eq!(marks.bootstrapping("berlin"), None);
+        marks.set_bootstrapping("berlin", Some(Lsn::from_u64(0x10))).unwrap();
+        marks.set_bootstrapping("berlin", Some(Lsn::from_u64(0x20))).unwrap();
+        assert_eq!(Marks::new(dir.path()).bootstrapping("berlin"), Some(Lsn::from_u64(0x20)));
+        assert_eq!(marks.bootstrapping("tokyo"), None);
+        std::fs::write(dir.path().join("berlin.bootstrapping"), "garbage").unwrap();
+        assert_eq!(marks.bootstrapping("berlin"), Some(Lsn::ZERO), "it is a copy that the log has left behind");
+        marks.set_bootstrapping("berlin", None).unwrap();
+        assert_eq!(marks.bootstrapping("berlin"), None);
     }
 
     #[test]

@@ -6,11 +6,14 @@
 //!                └──── status ─────┴──────────┴──▶ control socket, HTTP, metrics
 //! ```
 
+mod copying;
 mod gauges;
+mod hold;
 mod marks;
 mod monitor;
 mod observer;
 mod offline;
+mod pinning;
 mod requests;
 mod retention;
 mod stream;
@@ -30,11 +33,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Result;
 use crate::{control, http, metrics};
+use copying::Copying;
+use hold::Holds;
 use monitor::SourceView;
 use target::Target;
 
 pub(crate) use marks::Marks;
 pub(crate) use offline::{applied_offline, declare_offline, forget, status_offline};
+pub(crate) use pinning::{begin_bootstrap, bootstrap_progress, end_bootstrap};
 
 /// A clean stop takes no longer, whatever hangs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -53,6 +59,8 @@ pub(crate) struct Service {
     source: watch::Sender<SourceView>,
     log: OnceLock<Log>,
     targets: Mutex<BTreeMap<String, Target>>,
+    copying: Copying,
+    holds: Holds,
     shutdown: CancellationToken,
 }
 
@@ -68,6 +76,8 @@ impl Service {
             source: watch::Sender::default(),
             log: OnceLock::new(),
             targets: Mutex::default(),
+            copying: Copying::default(),
+            holds: Holds::default(),
             shutdown,
         }
     }
@@ -81,9 +91,10 @@ impl Service {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The checkpoints of the targets that need the log.
-    fn checkpoints(&self) -> Vec<Option<Lsn>> {
-        self.targets().values().filter(|t| t.needs_log()).map(Target::checkpoint_lsn).collect()
+    /// From where the log is needed: the checkpoints of the targets, and the beginnings of copies.
+    fn needed(&self) -> Vec<Option<Lsn>> {
+        let pins = self.pins();
+        self.targets().values().filter(|t| t.needs_log()).map(Target::checkpoint_lsn).chain(pins).collect()
     }
 }
 

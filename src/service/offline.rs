@@ -55,6 +55,7 @@ async fn target_offline(config: &Config, target: &Target, end: Option<Lsn>) -> s
         lag_bytes: applied.zip(end).map(|(applied, end)| end.bytes_since(applied).unwrap_or(0)),
         lag_seconds: None,
         last_error,
+        bootstrap: None,
     }
 }
 
@@ -74,7 +75,9 @@ pub(crate) async fn applied_offline(config: &Config, target: &Target) -> Result<
 pub(crate) async fn forget(config: &Config, target: &Target) -> Result<String> {
     let identity = identity(config).await?;
     applier::forget(&target.conninfo, &identity).await.map_err(|e| failure(target, &e))?;
-    Marks::new(&config.log.dir).set_paused(&target.name, false)?;
+    let marks = Marks::new(&config.log.dir);
+    marks.set_paused(&target.name, false)?;
+    marks.set_bootstrapping(&target.name, None)?;
     Ok(format!("target \"{}\" is forgotten; its tables stay as they are", target.name))
 }
 

@@ -17,7 +17,11 @@ impl Service {
         let head = self.head();
         let targets = self.targets();
         let of = |target: &config::Target| match targets.get(&target.name) {
-            Some(target) => Some(target.view(head).0),
+            Some(running) => {
+                let mut view = running.view(head).0;
+                self.show_copying(&mut view);
+                Some(view)
+            }
             // Not started yet, or forgotten.
             None if self.log().is_none() => {
                 Some(status::Target { name: target.name.clone(), state: "new".to_owned(), ..Default::default() })
@@ -36,6 +40,7 @@ impl Service {
     /// # Errors
     /// There is no such target.
     pub(crate) async fn pause(&self, name: &str) -> Result<String> {
+        self.holds.check_free(name)?;
         let status = self.with_target(name, Target::watch)?;
         self.marks.set_paused(name, true)?;
         self.with_target(name, |t| t.set_desired(Desired::Paused))?;
@@ -48,6 +53,7 @@ impl Service {
     /// # Errors
     /// There is no such target.
     pub(crate) async fn resume(&self, name: &str) -> Result<String> {
+        self.holds.check_free(name)?;
         let mut status = self.with_target(name, Target::watch)?;
         self.marks.set_paused(name, false)?;
         let before = status.borrow_and_update().state;
@@ -97,8 +103,7 @@ impl Service {
         let text = offline::declare_at(target, log.identity(), origin, first_lsn).await?;
         // It may have been forgotten while the service ran.
         self.start_target(target, log);
-        let desired = if self.marks.is_paused(name) { Desired::Paused } else { Desired::Run };
-        self.with_target(name, |t| t.set_desired(desired))?;
+        self.restore(name);
         Ok(text)
     }
 
@@ -108,6 +113,7 @@ impl Service {
     /// # Errors
     /// It cannot be reached.
     pub(crate) async fn remove(&self, name: &str) -> Result<String> {
+        self.holds.check_free(name)?;
         let configured = self.configured(name)?;
         let _restored = Restored { service: self, name };
         if let Ok(status) = self.with_target(name, Target::watch) {
@@ -119,21 +125,29 @@ impl Service {
         if let Some(running) = running {
             running.stop().await;
         }
+        self.copying.forget(name);
         gauges::target_is_gone(name);
         Ok(text)
     }
 
-    fn configured(&self, name: &str) -> Result<&config::Target> {
+    /// The target is wanted again what its marks say; nothing if it is gone.
+    pub(super) fn restore(&self, name: &str) {
+        let desired = if self.marks.is_paused(name) { Desired::Paused } else { Desired::Run };
+        if let Some(target) = self.targets().get(name) {
+            target.set_desired(desired);
+        }
+    }
+
+    pub(super) fn configured(&self, name: &str) -> Result<&config::Target> {
         self.config.target(name).ok_or_else(|| unknown(name))
     }
 
-    fn with_target<T>(&self, name: &str, use_it: impl FnOnce(&Target) -> T) -> Result<T> {
+    pub(super) fn with_target<T>(&self, name: &str, use_it: impl FnOnce(&Target) -> T) -> Result<T> {
         self.targets().get(name).map(use_it).ok_or_else(|| unknown(name))
     }
 }
 
-/// When dropped, the target is wanted again what its marks say; nothing if it is gone. The asking client may go away at
-/// any time.
+/// Calls [`Service::restore`] when dropped: the asking client may go away at any time.
 struct Restored<'a> {
     service: &'a Service,
     name: &'a str,
@@ -141,10 +155,7 @@ struct Restored<'a> {
 
 impl Drop for Restored<'_> {
     fn drop(&mut self) {
-        let desired = if self.service.marks.is_paused(self.name) { Desired::Paused } else { Desired::Run };
-        if let Some(target) = self.service.targets().get(self.name) {
-            target.set_desired(desired);
-        }
+        self.service.restore(self.name);
     }
 }
 
@@ -218,7 +229,7 @@ mod tests {
         service.marks.set_origin(Origin { lsn: START, system_id: 1 }).unwrap();
         service.start_targets(&log);
         assert!(service.remove("berlin").await.is_err());
-        assert_eq!(service.checkpoints(), [None], "it still holds the log");
+        assert_eq!(service.needed(), [None], "it still holds the log");
         let mut status = service.with_target("berlin", Target::watch).unwrap();
         status.wait_for(|s| s.state == State::CatchingUp).await.unwrap();
     }

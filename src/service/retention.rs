@@ -20,7 +20,9 @@ pub(crate) async fn run(service: Arc<Service>, shutdown: CancellationToken) {
         }
         let Some(log) = service.log().cloned() else { continue };
         let too_much = exceeded(&service, &log);
-        let Some(below) = removable_below(log.positions().first_lsn, &service.checkpoints()).max(too_much) else {
+        let needed = service.needed();
+        service.release_pins();
+        let Some(below) = removable_below(log.positions().first_lsn, &needed).max(too_much) else {
             continue;
         };
         // Removing files may wait for the disk.
