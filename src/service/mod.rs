@@ -18,6 +18,7 @@ mod requests;
 mod retention;
 mod stream;
 mod target;
+mod temporary;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -37,6 +38,8 @@ use copying::Copying;
 use hold::Holds;
 use monitor::SourceView;
 use target::Target;
+
+pub(crate) use temporary::Temporary;
 
 pub(crate) use marks::Marks;
 pub(crate) use offline::{applied_offline, declare_offline, forget, status_offline};
@@ -61,6 +64,8 @@ pub(crate) struct Service {
     targets: Mutex<BTreeMap<String, Target>>,
     copying: Copying,
     holds: Holds,
+    /// Only this target is applied to, and the log is kept for all.
+    only: Option<String>,
     shutdown: CancellationToken,
 }
 
@@ -78,6 +83,7 @@ impl Service {
             targets: Mutex::default(),
             copying: Copying::default(),
             holds: Holds::default(),
+            only: None,
             shutdown,
         }
     }
@@ -124,17 +130,26 @@ async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: Promethe
     tasks.spawn(upkeep(handle, Arc::clone(service)));
     let (conninfo, slot) = (config.source.conninfo.clone(), config.source.slot.clone());
     tasks.spawn(monitor::run(conninfo, slot, service.source.clone(), shutdown()));
+    answer_and_stream(service, tasks, || ()).await
+}
+
+/// Opens the log, answers requests, applies, trims if all targets are there, and streams. Nothing is trimmed before
+/// requests are answered: see [`pinning`]. `listening` is called then.
+async fn answer_and_stream(service: &Arc<Service>, tasks: &mut JoinSet<()>, listening: impl FnOnce()) -> Result<()> {
     let Some((writer, log)) = stream::open_log(service).await? else { return Ok(()) };
-    let listener = control::listen(&config.log.dir)?;
-    tasks.spawn(control::serve(listener, Arc::clone(service), shutdown()));
+    let listener = control::listen(&service.config.log.dir)?;
+    tasks.spawn(control::serve(listener, Arc::clone(service), service.shutdown.clone()));
     service.start_targets(&log);
-    tasks.spawn(retention::run(Arc::clone(service), shutdown()));
+    if service.only.is_none() {
+        tasks.spawn(retention::run(Arc::clone(service), service.shutdown.clone()));
+    }
+    listening();
     stream::run(service, writer, log).await
 }
 
 impl Service {
     fn start_targets(&self, log: &Log) {
-        for target in &self.config.targets {
+        for target in self.config.targets.iter().filter(|t| self.only.as_ref().is_none_or(|name| *name == t.name)) {
             self.start_target(target, log);
         }
         let already = self.log.set(log.clone()).is_err();
