@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let result = cli::parse().and_then(|cli| {
         logging::start(cli.log_level())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(worker_threads())
             .enable_all()
             .build()
             .map_err(|e| Failure::because("could not start the runtime", &e))?;
@@ -40,6 +41,11 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_status())
         }
     }
+}
+
+/// One per core, and one more: reading the source's stream into the log may wait for the disk.
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get() + 1)
 }
 
 async fn dispatch(cli: &Cli) -> Result<()> {

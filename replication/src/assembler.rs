@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
 use crate::names::Names;
+use crate::run::blocking;
 use crate::spool::{Entry, Spool};
 use crate::status::{KINDS, Status};
 use crate::types::binary_safe;
@@ -108,16 +109,6 @@ impl Assembler {
         Ok(self.end)
     }
 
-    /// Takes whole protocol messages in the order of the socket.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), ReplicationError> {
-        for (tag, body) in chunk::Messages::new(bytes) {
-            if tag == b'd' {
-                self.copy_data(body)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The socket has nothing more just now: what is complete goes to the log.
     pub(crate) fn settle(&mut self) -> Result<(), ReplicationError> {
         self.status.add_decoded(std::mem::take(&mut self.decoded_bytes), std::mem::take(&mut self.decoded_changes));
@@ -125,7 +116,8 @@ impl Assembler {
         self.append_progress()
     }
 
-    fn copy_data(&mut self, body: &[u8]) -> Result<(), ReplicationError> {
+    /// Takes the payload of one CopyData message.
+    pub(crate) fn take(&mut self, body: &[u8]) -> Result<(), ReplicationError> {
         let message = chunk::parse(body).map_err(|source| ReplicationError::Walsender { after: self.end, source })?;
         match message {
             WalsenderMessage::Data { payload, .. } => self.pgoutput(payload),
@@ -315,14 +307,22 @@ impl Assembler {
             return Ok(());
         }
         self.frame.begin(&info);
-        spool.replay(|relation, message| {
-            push(&mut self.frame, relation, message);
-            if self.frame.is_full() { self.append_piece() } else { Ok(()) }
-        })?;
+        if spool.file_bytes() > 0 {
+            blocking(|| self.replay(spool))?
+        } else {
+            self.replay(spool)?
+        }
         self.frame.commit();
         self.end = info.end_lsn;
         self.progress = None;
         if self.frame.is_full() { self.append_frame() } else { Ok(()) }
+    }
+
+    fn replay(&mut self, spool: &mut Spool) -> Result<(), ReplicationError> {
+        spool.replay(|relation, message| {
+            push(&mut self.frame, relation, message);
+            if self.frame.is_full() { self.append_piece() } else { Ok(()) }
+        })
     }
 
     /// Appends in the middle of a transaction, which may be so large that a stopping service can't wait for its end: the
@@ -395,7 +395,7 @@ impl Assembler {
 
     fn pause_on_full_disk(&mut self, error: &dyn std::fmt::Display) -> Result<(), ReplicationError> {
         self.disk_full(Some(error));
-        std::thread::sleep(DISK_FULL_PAUSE);
+        blocking(|| std::thread::sleep(DISK_FULL_PAUSE));
         if self.shutdown.is_cancelled() { Err(ReplicationError::Stopped) } else { Ok(()) }
     }
 

@@ -6,11 +6,9 @@ use super::*;
 
 const CONTEXT: Context = Context { protocol_version: 3, in_stream: false, parallel: false };
 
-/// A CopyData message with one pgoutput message of these parts.
+/// The payload of a CopyData message with one pgoutput message of these parts.
 fn message(parts: &[&[u8]]) -> Vec<u8> {
-    let body = [&[b'w'; 1][..], &[0; 24], &parts.concat()].concat();
-    let length = u32::try_from(body.len() + 4).expect("short").to_be_bytes();
-    [&b"d"[..], &length, &body].concat()
+    [&[b'w'; 1][..], &[0; 24], &parts.concat()].concat()
 }
 
 fn begin(xid: u32, commit_lsn: u64) -> Vec<u8> {
@@ -58,9 +56,9 @@ fn assembler(dir: &Path) -> Assembler {
 fn f30_a_stop_does_not_wait_for_the_end_of_a_large_transaction() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut assembler = assembler(dir.path());
-    let small = [begin(1, 0x2000), relation(), insert(10), commit(0x2000)].concat();
-    assembler.take(&small).expect("taken");
-    assembler.take(&begin(2, 0x3000)).expect("taken");
+    for message in [begin(1, 0x2000), relation(), insert(10), commit(0x2000), begin(2, 0x3000)] {
+        assembler.take(&message).expect("taken");
+    }
     for _ in 0..40 {
         assembler.take(&insert(100_000)).expect("taken");
     }

@@ -65,12 +65,6 @@ pub(crate) fn parse(body: &[u8]) -> Result<WalsenderMessage<'_>, WalsenderError>
     }
 }
 
-/// Is this CopyData payload the commit of a transaction? Only a guess of when it pays to look at what came: nothing
-/// depends on it.
-pub(crate) fn ends_transaction(body: &[u8]) -> bool {
-    matches!((body.first(), body.get(25)), (Some(b'w'), Some(b'C' | b'c' | b'K')))
-}
-
 /// Walks the protocol messages (tag, length, body) of a chunk that the receiver cut at message boundaries.
 pub(crate) struct Messages<'a> {
     bytes: &'a [u8],

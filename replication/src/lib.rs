@@ -1,10 +1,10 @@
 //! From the walsender's socket to the segment log.
 //!
 //! ```text
-//!             thread "receiver"                          thread "assembler"
-//! walsender ──▶ read → whole CopyData messages ──chunks──▶ decode → spool → frames ──▶ segment_log::Writer
-//!     ▲                                        (bounded)                                   │ fsync by the log
-//!     └────── status updates by timer ◀──────────────── watch<Positions>, DurableLsn ◀─────┘
+//!              receiver, a task                       assembler, called by it
+//! walsender ──▶ read → whole CopyData messages ──▶ decode → spool → frames ──▶ segment_log::Writer
+//!     ▲                                                                          │ fsync by the log
+//!     └────── status updates by timer ◀── thread "feedback" ◀── DurableLsn ◀─────┘
 //! ```
 //!
 //! One timeline, at positions of the source's WAL. A transaction begins at 0/1000, another one commits meanwhile:
@@ -18,14 +18,15 @@
 //! | 0/5000 | Stream Commit (`end_lsn` 0/5060) | spool → log | 0/2080, after the fsync 0/5060 |
 //! | 0/6000 | keepalive at 0/6000 | progress mark 0/6000 → log | after the fsync 0/6000 |
 //!
-//! The receiver never waits for the log, for a target or for the assembler: with the channel full it stops reading and
-//! goes on telling the walsender that it is alive. The assembler never talks to the socket.
+//! The feedback thread never waits for the log, for a target or for the assembler: while those make the receiver wait,
+//! nothing is read, and the walsender is told that somebody is alive. The assembler never talks to the socket.
 //!
 //! Not here: what a target does with a change (`applier`), how a frame lies on disk (`segment_log`).
 
 mod assembler;
 mod chunk;
 mod error;
+mod feedback;
 mod names;
 mod receiver;
 mod run;

@@ -1,41 +1,39 @@
-//! One connection to the walsender: reading without ever waiting for the log, and telling it what is durable.
+//! One connection to the walsender: its bytes are read, assembled and appended to the log by one task.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use connection::{ReadHalf, Wire, WriteHalf};
-use decoder::{Context, PgTimestamp};
+use connection::{ReadHalf, Wire};
+use decoder::Context;
 use segment_log::{Identity, Log};
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::assembler::Assembler;
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
-use crate::run::{Command, Commands, Options};
+use crate::feedback::Feedback;
+use crate::run::Options;
 use crate::source;
 use crate::status::{State, Status};
-use crate::walsender::{self, StatusUpdate};
+use crate::walsender;
 
-/// How often the log's positions are looked at for a status update.
-const TICK: Duration = Duration::from_millis(50);
-/// An idle source is asked for its position this often.
-const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A source that is asked and stays silent this long is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// A status update that cannot be written for so long means a dead connection.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a stopping service waits for the log's fsync before its last status update.
-const LAST_SYNC_MAX: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const SILENCE_TICK: Duration = Duration::from_secs(1);
 /// After so many reads in a row that had not to wait and brought little, a nap lets more of them gather.
 ///
 /// The walsender makes one send() per message. An awake reader makes each of them a wake-up and a context switch;
-/// over TCP a nap gave 12 to 150 % more messages per second for a quarter of the CPU time (bench/RESULTS.md).
-const NAP_AFTER: u32 = 16;
-const NAP: Duration = Duration::from_micros(300);
+/// over TCP a nap gave 12 to 150 % more messages per second for a quarter of the CPU time (bench/RESULTS.md). A burst of
+/// a few transactions at the log's head stays below it.
+const NAP_AFTER: u32 = 64;
+/// As short as the runtime's timer can: a full receive window ends it for the walsender, not for the reader.
+const NAP: Duration = Duration::from_millis(1);
 const SHORT_READ: usize = 32 << 10;
-/// Messages of a transaction that has not ended are handed on when they hold so many bytes.
-const HELD_MAX: usize = 64 << 10;
+/// So many of them are more than the messages of a small transaction.
+const STEP_ASIDE_EVERY: u32 = 16;
 /// A read that took less than this had not to wait.
 const NO_WAIT: Duration = Duration::from_micros(200);
 
@@ -43,8 +41,7 @@ const NO_WAIT: Duration = Duration::from_micros(200);
 pub(crate) struct Receiver {
     options: Options,
     log: Log,
-    commands: Commands,
-    failures: mpsc::Receiver<ReplicationError>,
+    assembler: Assembler,
     status: Arc<Status>,
     shutdown: CancellationToken,
     text_only: bool,
@@ -54,13 +51,12 @@ impl Receiver {
     pub(crate) fn new(
         options: Options,
         log: Log,
-        commands: Commands,
-        failures: mpsc::Receiver<ReplicationError>,
+        assembler: Assembler,
         status: Arc<Status>,
         shutdown: CancellationToken,
     ) -> Receiver {
         let text_only = !options.binary;
-        Receiver { options, log, commands, failures, status, shutdown, text_only }
+        Receiver { options, log, assembler, status, shutdown, text_only }
     }
 
     pub(crate) fn status(&self) -> &Status {
@@ -84,18 +80,18 @@ impl Receiver {
             () = shutdown.cancelled() => return Ok(()),
             started = self.start() => started,
         };
-        let wire = started?;
+        let (mut reader, writer) = started?.into_parts();
         self.status.set_state(State::Streaming);
-        let (reader, writer) = wire.into_parts();
-        let mut stream = Stream { reader, writer, held: BytesMut::new(), pending: None, pacing: Pacing::new() };
-        self.stream(&mut stream).await
+        let mut feedback = Feedback::start(writer, self.log.clone(), Arc::clone(&self.status));
+        self.stream(&mut reader, &mut feedback).await?;
+        feedback.finish().await
     }
 
     /// Connects, checks that source and slot fit the log, and starts the stream at the log's end.
     async fn start(&mut self) -> Result<Wire, ReplicationError> {
         let (mut wire, context, binary) = in_time(self.prepare()).await?;
         // May wait for room on the disk, for as long as that takes.
-        let start = self.restart_assembler(context, binary).await?;
+        let start = self.assembler.restart(context, binary)?;
         let Identity { slot, publication, .. } = self.log.identity();
         let command = walsender::start_command(slot, start, publication, context, binary);
         in_time(walsender::start(&mut wire, &command)).await?;
@@ -113,90 +109,44 @@ impl Receiver {
         Ok((wire, walsender::context_for(found.server_version), binary))
     }
 
-    async fn restart_assembler(&mut self, context: Context, binary: bool) -> Result<decoder::Lsn, ReplicationError> {
-        let (reply, end) = oneshot::channel();
-        let restarted = self.commands.send(Command::Restart { context, binary, reply }).await;
-        if let (true, Ok(end)) = (restarted, end.await) {
-            // What the assembler complained of belongs to the connection before.
-            while self.failures.try_recv().is_ok() {}
-            return Ok(end);
-        }
-        Err(self.failures.recv().await.unwrap_or(ReplicationError::Stopped))
-    }
-
-    async fn stream(&mut self, stream: &mut Stream) -> Result<(), ReplicationError> {
-        let mut feedback = Feedback::new();
-        let mut tick = tokio::time::interval(TICK);
+    /// Reads and assembles until the shutdown.
+    async fn stream(&mut self, reader: &mut ReadHalf, feedback: &mut Feedback) -> Result<(), ReplicationError> {
         let shutdown = self.shutdown.clone();
+        let mut silence_tick = tokio::time::interval(SILENCE_TICK);
+        let mut heard = Instant::now();
+        let mut pacing = Pacing::new();
         loop {
-            let waiting = stream.pending.as_ref().map_or(0, Bytes::len);
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return self.finish(stream).await,
-                Some(failure) = self.failures.recv() => return Err(failure),
-                _ = tick.tick() => {
-                    stream.hand_on();
-                    self.give_feedback(stream, &mut feedback).await?;
-                }
-                room = self.commands.room(waiting), if stream.pending.is_some() => {
-                    let Some(room) = room else { return Err(ReplicationError::Stopped) };
-                    if let Some(chunk) = stream.pending.take() {
-                        room.send(chunk);
-                    }
-                }
-                read = stream.fill(), if stream.pending.is_none() => {
-                    read?;
-                    self.status.heard();
-                    feedback.heard = Instant::now();
-                    if stream.cut()? {
-                        self.update(stream, &mut feedback, Reply::NotNeeded).await?;
-                    }
+                () = shutdown.cancelled() => return Ok(()),
+                failure = feedback.failed() => return Err(failure),
+                read = pacing.read(reader) => read?,
+                _ = silence_tick.tick() => {
+                    check_silence(heard.elapsed())?;
+                    continue;
                 }
             }
+            self.status.heard();
+            if self.take(reader)? {
+                feedback.ask();
+            }
+            // The log may have made it wait for long: only from here on is the source waited for.
+            heard = Instant::now();
         }
     }
 
-    /// Called at each tick: a status update when there is news, a heartbeat when the source is quiet.
-    async fn give_feedback(&self, stream: &mut Stream, feedback: &mut Feedback) -> Result<(), ReplicationError> {
-        if let Some(failure) = self.log.failure() {
-            return Err(failure.into());
+    /// Assembles what was read, and appends what is complete. True when the walsender wants an answer at once.
+    fn take(&mut self, reader: &mut ReadHalf) -> Result<bool, ReplicationError> {
+        let messages = reader.take_messages()?;
+        let mut reply_requested = false;
+        for (tag, body) in chunk::Messages::new(&messages) {
+            reply_requested |= look_at(tag, body)?;
+            if tag == b'd' {
+                self.assembler.take(body)?;
+            }
         }
-        // While the channel is full nothing is read, so nothing can be heard.
-        if stream.pending.is_some() {
-            feedback.heard = Instant::now();
-        }
-        let silence = feedback.heard.elapsed();
-        if silence > SILENCE_MAX {
-            return Err(ReplicationError::Silent(silence.as_secs()));
-        }
-        let durable = self.log.positions().durable;
-        if silence >= HEARTBEAT && feedback.sent.elapsed() >= HEARTBEAT {
-            self.update(stream, feedback, Reply::Requested).await
-        } else if feedback.told != Some(durable) || feedback.sent.elapsed() >= HEARTBEAT {
-            self.update(stream, feedback, Reply::NotNeeded).await
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn update(&self, stream: &mut Stream, feedback: &mut Feedback, reply: Reply) -> Result<(), ReplicationError> {
-        let flushed = self.log.positions().durable;
-        let written = self.status.received_lsn().unwrap_or(flushed.lsn());
-        let update = StatusUpdate { written, flushed, reply_requested: matches!(reply, Reply::Requested) };
-        stream.write(&update.encode(now())).await?;
-        feedback.sent = Instant::now();
-        feedback.told = Some(flushed);
-        Ok(())
-    }
-
-    /// A clean stop: what was appended becomes durable and is acknowledged, then the stream is closed.
-    async fn finish(&self, stream: &mut Stream) -> Result<(), ReplicationError> {
-        let mut positions = self.log.watch();
-        let synced = positions.wait_for(|positions| positions.durable.lsn() >= positions.appended_lsn);
-        // Not in time: what is not acknowledged is sent again, nothing is lost.
-        let _ = tokio::time::timeout(LAST_SYNC_MAX, synced).await;
-        self.update(stream, &mut Feedback::new(), Reply::NotNeeded).await?;
-        stream.write(&walsender::COPY_DONE_AND_TERMINATE).await
+        self.assembler.settle()?;
+        Ok(reply_requested)
     }
 }
 
@@ -206,76 +156,8 @@ async fn in_time<T>(work: impl Future<Output = Result<T, ReplicationError>>) -> 
     tokio::time::timeout(SILENCE_MAX, work).await.map_err(late)?
 }
 
-enum Reply {
-    Requested,
-    NotNeeded,
-}
-
-/// What the walsender was told last, and when it was heard.
-struct Feedback {
-    heard: Instant,
-    sent: Instant,
-    told: Option<segment_log::DurableLsn>,
-}
-
-impl Feedback {
-    fn new() -> Feedback {
-        Feedback { heard: Instant::now(), sent: Instant::now(), told: None }
-    }
-}
-
-/// The copy-both stream.
-struct Stream {
-    reader: ReadHalf,
-    writer: WriteHalf,
-    /// Whole messages that are not worth waking the assembler for yet.
-    held: BytesMut,
-    /// Whole messages that wait for room in the channel.
-    pending: Option<Bytes>,
-    pacing: Pacing,
-}
-
-impl Stream {
-    /// One read. Safe to cancel: bytes are in the buffer or still in the socket.
-    async fn fill(&mut self) -> Result<(), ReplicationError> {
-        self.pacing.before_read();
-        let read = self.reader.fill().await?;
-        self.pacing.after_read(read);
-        Ok(())
-    }
-
-    /// Takes the whole messages off the buffer, and hands them on when a transaction ends in them or they have become
-    /// many: each message comes by a read of its own while the source is quick enough to be followed. True when the
-    /// walsender wants an answer at once.
-    fn cut(&mut self) -> Result<bool, ReplicationError> {
-        let messages = self.reader.take_messages()?;
-        let (mut reply_requested, mut ends) = (false, false);
-        for (tag, body) in chunk::Messages::new(&messages) {
-            reply_requested |= look_at(tag, body)?;
-            ends |= chunk::ends_transaction(body);
-        }
-        // They lie one behind the other in the reader's buffer, so that nothing is copied.
-        self.held.unsplit(messages);
-        if ends || self.held.len() >= HELD_MAX {
-            self.hand_on();
-        }
-        Ok(reply_requested)
-    }
-
-    /// What is held goes to the assembler, now or when there is room.
-    fn hand_on(&mut self) {
-        if self.pending.is_none() && !self.held.is_empty() {
-            self.pending = Some(self.held.split().freeze());
-        }
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), ReplicationError> {
-        self.writer.out().extend_from_slice(bytes);
-        match tokio::time::timeout(WRITE_TIMEOUT, self.writer.flush()).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(ReplicationError::Silent(WRITE_TIMEOUT.as_secs())),
-        }
-    }
+fn check_silence(silence: Duration) -> Result<(), ReplicationError> {
+    if silence > SILENCE_MAX { Err(ReplicationError::Silent(silence.as_secs())) } else { Ok(()) }
 }
 
 /// What the receiver itself must know of a message; true for a keepalive that wants an answer.
@@ -295,32 +177,41 @@ fn look_at(tag: u8, body: &[u8]) -> Result<bool, ReplicationError> {
     }
 }
 
-/// Decides about naps between reads: see [`NAP_AFTER`].
+/// Reads, with naps in between when messages come faster one by one than they are worth: see [`NAP_AFTER`].
 struct Pacing {
-    asked: Instant,
     quick_reads: u32,
 }
 
 impl Pacing {
     fn new() -> Pacing {
-        Pacing { asked: Instant::now(), quick_reads: 0 }
+        Pacing { quick_reads: 0 }
     }
 
-    fn before_read(&mut self) {
+    /// One read. Safe to cancel: bytes are in the buffer or still in the socket.
+    async fn read(&mut self, reader: &mut ReadHalf) -> Result<(), ReplicationError> {
         if self.quick_reads >= NAP_AFTER {
-            // Blocks this thread's runtime on purpose: it serves nothing but this stream.
-            std::thread::sleep(NAP);
+            tokio::time::sleep(NAP).await;
+        } else if self.quick_reads % STEP_ASIDE_EVERY == STEP_ASIDE_EVERY - 1 {
+            step_aside().await;
         }
-        self.asked = Instant::now();
-    }
-
-    fn after_read(&mut self, bytes: usize) {
-        let quick = self.asked.elapsed() < NO_WAIT && bytes < SHORT_READ;
+        let asked = Instant::now();
+        let bytes = reader.fill().await?;
+        let quick = asked.elapsed() < NO_WAIT && bytes < SHORT_READ;
         self.quick_reads = if quick { self.quick_reads.saturating_add(1) } else { 0 };
+        Ok(())
     }
 }
 
-fn now() -> PgTimestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    PgTimestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+/// Lets the tasks that were woken go first: those who tail the log would else wait on this worker until the socket has
+/// nothing more. It costs the wake-up of another worker.
+async fn step_aside() {
+    let mut asked = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut asked, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -1,14 +1,12 @@
-//! The two threads of the stream, and what happens when the connection is lost.
+//! The stream across connections: what happens when one is lost.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use connection::Conninfo;
-use decoder::{Context, Lsn, RelationId};
+use decoder::{Lsn, RelationId};
 use segment_log::{Log, Writer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::assembler::Assembler;
@@ -17,11 +15,6 @@ use crate::receiver::Receiver;
 use crate::spool;
 use crate::status::{State, Status};
 
-/// Chunks between the two threads; each holds what one read of the socket gave.
-const CHUNKS_MAX: usize = 16;
-/// Bytes in them, and in the one that is being decoded; a single chunk may have more. Large rows reach it long before
-/// there are [`CHUNKS_MAX`].
-const CHUNK_BYTES_MAX: u32 = 32 << 20;
 /// First and longest pause before a new connection.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
@@ -35,51 +28,6 @@ pub struct Options {
     pub dir: PathBuf,
     /// Ask for binary values where all published types allow it.
     pub binary: bool,
-}
-
-/// From the receiver to the assembler, in the order of the stream.
-pub(crate) enum Command {
-    /// A new connection is about to begin: forget what is not in the log and say where it ends.
-    Restart { context: Context, binary: bool, reply: oneshot::Sender<Lsn> },
-    /// Whole protocol messages, and the room that they take until they have been decoded.
-    Chunk(Bytes, OwnedSemaphorePermit),
-}
-
-/// The receiver's end of the channel to the assembler, bounded in commands and in bytes.
-pub(crate) struct Commands {
-    sender: mpsc::Sender<Command>,
-    room: Arc<Semaphore>,
-}
-
-/// Room for one chunk.
-pub(crate) struct Room<'a> {
-    slot: mpsc::Permit<'a, Command>,
-    bytes: OwnedSemaphorePermit,
-}
-
-impl Commands {
-    fn new(sender: mpsc::Sender<Command>) -> Commands {
-        Commands { sender, room: Arc::new(Semaphore::new(CHUNK_BYTES_MAX as usize)) }
-    }
-
-    /// Sends a command that needs no room; false when the assembler is gone.
-    pub(crate) async fn send(&self, command: Command) -> bool {
-        self.sender.send(command).await.is_ok()
-    }
-
-    /// Waits for room for a chunk of `bytes`; `None` when the assembler is gone. Cancel-safe.
-    pub(crate) async fn room(&self, bytes: usize) -> Option<Room<'_>> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(CHUNK_BYTES_MAX);
-        let bytes = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()?;
-        Some(Room { slot: self.sender.reserve().await.ok()?, bytes })
-    }
-}
-
-impl Room<'_> {
-    /// Sends it.
-    pub(crate) fn send(self, chunk: Bytes) {
-        self.slot.send(Command::Chunk(chunk, self.bytes));
-    }
 }
 
 /// Streams the log's slot into the log until `shutdown` is cancelled (`Ok`) or an error that trying again cannot help.
@@ -97,80 +45,27 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ReplicationError> {
     let spool_dir = spool::prepare_directory(&options.dir)?;
-    let (commands, assembler_commands) = mpsc::channel(CHUNKS_MAX);
-    let (failures, assembler_failures) = mpsc::channel(1);
     let assembler = Assembler::new(writer, &spool_dir, status.clone(), shutdown.clone());
-    let assembling = spawn("assembler", move || assemble(assembler, assembler_commands, &failures));
-    let receiver =
-        Receiver::new(options, log, Commands::new(commands), assembler_failures, status.clone(), shutdown.clone());
-    let receiving = spawn("receiver", move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime can be built").block_on(supervise(receiver, &shutdown))
-    });
-    let result = receiving.await.expect("the receiver thread does not panic");
-    assembling.await.expect("the assembler thread does not panic");
+    let mut receiver = Receiver::new(options, log, assembler, status.clone(), shutdown.clone());
+    let result = supervise(&mut receiver, &shutdown).await;
+    // The writer waits for its last fsync.
+    blocking(|| drop(receiver));
     let error = result.as_ref().err().map(ReplicationError::one_line).unwrap_or_default();
     status.set_state(State::Stopped { error });
     result
 }
 
-/// A named thread whose result can be awaited.
-fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
-    let (sender, receiver) = oneshot::channel();
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    let body = move || drop(sender.send(body()));
-    thread.spawn(body).expect("a thread can be started");
-    receiver
-}
-
-/// The assembler thread. After an error it passes over chunks until the next restart: the receiver has been told.
-fn assemble(
-    mut assembler: Assembler,
-    mut commands: mpsc::Receiver<Command>,
-    failures: &mpsc::Sender<ReplicationError>,
-) {
-    let mut failed = false;
-    while let Some(first) = commands.blocking_recv() {
-        let mut next = Some(first);
-        while let Some(command) = next {
-            failed &= matches!(command, Command::Chunk(..));
-            if !failed {
-                failed = report(handle(&mut assembler, command), failures);
-            }
-            next = commands.try_recv().ok();
-        }
-        if !failed {
-            failed = report(assembler.settle(), failures);
-        }
-    }
-}
-
-fn handle(assembler: &mut Assembler, command: Command) -> Result<(), ReplicationError> {
-    match command {
-        Command::Chunk(bytes, _room) => assembler.take(&bytes),
-        Command::Restart { context, binary, reply } => {
-            let end = assembler.restart(context, binary)?;
-            // A receiver that is gone needs no answer.
-            let _ = reply.send(end);
-            Ok(())
-        }
-    }
-}
-
-/// Tells the receiver of an error; true when there was one.
-fn report(result: Result<(), ReplicationError>, failures: &mpsc::Sender<ReplicationError>) -> bool {
-    match result {
-        Ok(()) => false,
-        Err(error) => {
-            // Full or closed: the receiver is ending already because of an earlier error.
-            let _ = failures.try_send(error);
-            true
-        }
+/// Does what may wait for the disk. The runtime's other tasks go on meanwhile, on another thread.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    match flavor {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
 /// Connects again and again until the shutdown or a definite error.
-async fn supervise(mut receiver: Receiver, shutdown: &CancellationToken) -> Result<(), ReplicationError> {
+async fn supervise(receiver: &mut Receiver, shutdown: &CancellationToken) -> Result<(), ReplicationError> {
     let mut backoff = Backoff { pause: RETRY_FIRST, reached: receiver.log_end() };
     let mut renamed = Repeated::default();
     loop {
@@ -261,23 +156,5 @@ mod tests {
         assert_eq!(first[..3], [RETRY_FIRST, RETRY_FIRST * 2, RETRY_FIRST * 4]);
         assert_eq!(first[8], RETRY_LONGEST);
         assert_eq!(pauses(8), first);
-    }
-
-    #[tokio::test]
-    async fn large_chunks_wait_for_each_other_and_one_of_any_size_is_taken() {
-        let (sender, mut receiver) = mpsc::channel(CHUNKS_MAX);
-        let commands = Commands::new(sender);
-        commands.room(usize::MAX).await.expect("open").send(Bytes::new());
-        tokio::select! {
-            biased;
-            _ = commands.room(1) => panic!("there is no room beside the first"),
-            () = std::future::ready(()) => {}
-        }
-        drop(receiver.recv().await);
-        for _ in 0..2 {
-            commands.room(CHUNK_BYTES_MAX as usize / 2).await.expect("open").send(Bytes::new());
-        }
-        drop(receiver);
-        assert!(commands.room(0).await.is_none());
     }
 }

@@ -116,7 +116,8 @@ pub(super) async fn run(service: &Service, writer: Writer, log: Log) -> Result<(
     let mut state = service.stream.state();
     let streamed = tokio::spawn(async move { state.wait_for(|s| *s == State::Streaming).await.is_ok() });
     let stream = replication::run(options, writer, log.clone(), Arc::clone(&service.stream), service.shutdown.clone());
-    let result = stream.await;
+    // On a worker, so that the appliers it wakes run there next: the main thread would have to wake another one.
+    let result = tokio::spawn(stream).await.map_err(|e| Failure::because("the stream failed", &e))?;
     let streamed = if streamed.is_finished() { streamed.await.unwrap_or(false) } else { false };
     match result {
         Ok(()) => Ok(()),
