@@ -1,6 +1,7 @@
 //! The applier against real servers, fed from a log with hand-made pgoutput messages.
 
 mod checkpoint;
+mod copied;
 mod failing;
 mod history;
 mod identity;

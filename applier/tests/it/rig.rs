@@ -268,6 +268,23 @@ impl Running {
         patiently(answer).await.expect("an answer in time").expect("an answer")
     }
 
+    /// Has it read again what was copied.
+    pub(crate) async fn reload(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Reload { reply }).await.expect("a task");
+        patiently(answer).await.expect("an answer in time").expect("an answer")
+    }
+
+    /// Lets it run to `limit` and waits until it rests there.
+    pub(crate) async fn held_at(&self, limit: Lsn) -> Status {
+        self.desired.send_replace(Desired::RunTo(limit));
+        let mut status = self.status.clone();
+        match patiently(status.wait_for(|status| status.held == Some(limit))).await {
+            Some(Ok(status)) => status.clone(),
+            _ => panic!("not held at {limit}; the status is {:?}", *self.status.borrow()),
+        }
+    }
+
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         patiently(self.task).await.expect("an end in time").expect("no panic").expect("a log that works");
