@@ -71,6 +71,20 @@ pub async fn current_lsn(client: &Client) -> Result<Lsn, Error> {
     text.parse().map_err(|_| Error::Answer { doing: DOING, answer: text })
 }
 
+/// A position after everything that the source has committed, which the stream is certain to pass.
+///
+/// While a large transaction is in progress the stream tells of no positions but those of transactions that end. So one is
+/// made that does nothing but carry a message.
+///
+/// # Errors
+/// The source cannot be asked, is a standby, or does not let this role write messages.
+pub async fn passable_lsn(client: &Client) -> Result<Lsn, Error> {
+    let lsn = current_lsn(client).await?;
+    let marker = "select pg_catalog.pg_logical_emit_message(true, 'walcast', '')";
+    client.execute(marker, &[]).await.map_err(Error::doing("write a message into the source's WAL"))?;
+    Ok(lsn)
+}
+
 /// The single value that a query without parameters returns.
 pub(crate) async fn scalar<T>(client: &Client, sql: &str, doing: &'static str) -> Result<T, Error>
 where

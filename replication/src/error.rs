@@ -157,6 +157,11 @@ impl ReplicationError {
         }
     }
 
+    /// Is it the slot that cannot go on where the log ends? What the log holds is good all the same.
+    pub fn is_slot_lost(&self) -> bool {
+        matches!(self, Self::SlotMissing(_) | Self::SlotUnusable { .. } | Self::Gap { .. })
+    }
+
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -54,6 +54,7 @@ pub(crate) const KINDS: [(u8, &str); 5] =
 #[derive(Debug)]
 pub struct Status {
     state: watch::Sender<State>,
+    streamed: AtomicBool,
     received: AtomicU64,
     bytes: AtomicU64,
     changes: [AtomicU64; KINDS.len()],
@@ -68,6 +69,7 @@ impl Default for Status {
     fn default() -> Status {
         Status {
             state: watch::Sender::new(State::Connecting),
+            streamed: AtomicBool::new(false),
             received: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             changes: Default::default(),
@@ -83,6 +85,11 @@ impl Status {
     /// What it is doing now; the receiver wakes at each change.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.subscribe()
+    }
+
+    /// Changes have arrived at some time, or could have.
+    pub fn has_streamed(&self) -> bool {
+        self.streamed.load(Relaxed)
     }
 
     /// Everything of the stream up to here has been read from the socket; `None` before the first message.
@@ -118,6 +125,7 @@ impl Status {
     }
 
     pub(crate) fn set_state(&self, state: State) {
+        self.streamed.fetch_or(state == State::Streaming, Relaxed);
         self.state.send_if_modified(|current| {
             let modified = *current != state;
             *current = state;

@@ -23,7 +23,7 @@ pub(crate) async fn run(config: &Config, name: &str, lsn: Option<Lsn>, timeout: 
     let timeout = timeout.map(seconds).transpose()?;
     let lsn = match lsn {
         Some(lsn) => lsn,
-        None => capture::current_lsn(&connect::source(&config.source.conninfo).await?).await?,
+        None => capture::passable_lsn(&connect::source(&config.source.conninfo).await?).await?,
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {

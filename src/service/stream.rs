@@ -9,8 +9,10 @@ use metrics::histogram;
 use replication::{ReplicationError, Slot, SourceIdentity, State};
 use segment_log::{Identity, Log, Overview, Writer};
 
+use super::Service;
 use super::marks::Origin;
-use super::{Service, monitor::SourceView, target::Head};
+use super::monitor::SourceView;
+use super::target::{Head, Target};
 use crate::failure::{Failure, Result, with_causes};
 use crate::metrics::LOG_FSYNC_DURATION_SECONDS;
 use crate::status::{self, position};
@@ -108,25 +110,32 @@ fn options(service: &Service, identity: Identity, start: Lsn) -> segment_log::Op
 /// Streams until the shutdown.
 ///
 /// A definite error before anything was streamed is a matter of configuration: it ends the service. So does a log that
-/// failed, because nobody knows what is on disk. After any other error the targets still get what the log holds.
+/// failed, because nobody knows what is on disk. After any other error the targets still get what the log holds, and so
+/// they do, before the service ends, when it is the slot that is lost.
 pub(super) async fn run(service: &Service, writer: Writer, log: Log) -> Result<()> {
     let config = &service.config;
     let options =
         replication::Options { conninfo: config.source.conninfo.clone(), dir: config.log.dir.clone(), binary: true };
-    let mut state = service.stream.state();
-    let streamed = tokio::spawn(async move { state.wait_for(|s| *s == State::Streaming).await.is_ok() });
     let stream = replication::run(options, writer, log.clone(), Arc::clone(&service.stream), service.shutdown.clone());
     // On a worker, so that the appliers it wakes run there next: the main thread would have to wake another one.
     let result = tokio::spawn(stream).await.map_err(|e| Failure::because("the stream failed", &e))?;
-    let streamed = if streamed.is_finished() { streamed.await.unwrap_or(false) } else { false };
     match result {
         Ok(()) => Ok(()),
-        Err(error) if !streamed || log.positions().failed => Err(error.into()),
-        Err(error) => {
+        Err(error) if log.positions().failed => Err(error.into()),
+        Err(error) if service.stream.has_streamed() => {
             report(&error);
             service.shutdown.cancelled().await;
             Ok(())
         }
+        Err(error) if error.is_slot_lost() => {
+            report(&error);
+            tokio::select! {
+                () = service.until_level(log.positions().appended_lsn) => {}
+                () = service.shutdown.cancelled() => {}
+            }
+            Err(error.into())
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -136,6 +145,21 @@ fn report(error: &ReplicationError) {
 }
 
 impl Service {
+    /// Waits until every target has what the log holds, except those that will not get it without a person's help.
+    async fn until_level(&self, end: Lsn) {
+        let resting = |state| {
+            matches!(
+                state,
+                applier::State::New | applier::State::Paused | applier::State::Stopped | applier::State::Desync
+            )
+        };
+        let statuses: Vec<_> = self.targets().values().map(Target::watch).collect();
+        for mut status in statuses {
+            // An applier that has ended gets no further either.
+            let _ = status.wait_for(|s| s.applied_lsn >= Some(end) || resting(s.state)).await;
+        }
+    }
+
     fn wait_for_source(&self, error: &ReplicationError, pause: Duration) {
         let error = with_causes(error);
         tracing::warn!(error, retry_in_ms = pause.as_millis(), "cannot reach the source");

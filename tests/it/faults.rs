@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use cluster::Cluster;
 
+use crate::compare::assert_same_rows;
 use crate::load::{SCHEMA, SOURCE_SETTINGS, Source, under_load};
 use crate::postgres::{DATABASE, sql};
 use crate::random::{Random, cycles};
@@ -102,6 +103,39 @@ fn refused(mirror: &Mirror, expected: &str) {
     let complaints: Vec<_> = stderr.lines().filter(|line| line.starts_with("walcast: ")).collect();
     assert!(complaints.len() == 1 && complaints[0].contains(expected), "{expected:?} is not in:\n{stderr}");
     assert_eq!(stderr.lines().filter(|line| line.starts_with("hint: ")).count(), 1, "{stderr}");
+}
+
+#[test]
+fn f17_what_is_in_the_log_reaches_the_targets_though_the_slot_is_lost() {
+    let mirror = Mirror::new(2);
+    mirror.everywhere("CREATE TABLE t (id int PRIMARY KEY)");
+    mirror.set_up();
+    let service = mirror.run();
+    mirror.at_source("INSERT INTO t VALUES (1)");
+    mirror.catch_up(&service);
+    mirror.walcast(&["pause", "tokyo"]);
+    mirror.targets[0].stop_fast().unwrap();
+    mirror.at_source("INSERT INTO t SELECT generate_series(2, 1000)");
+    let end = mirror.at_source("SELECT pg_current_wal_lsn()");
+    until("the log has it", SOON, || {
+        let durable = mirror.status()["log"]["durable_lsn"].as_str().unwrap().to_owned();
+        mirror.at_source(&format!("SELECT '{durable}'::pg_lsn >= '{}'", end.trim())).trim() == "t"
+    });
+    service.sigterm();
+    until("the slot is free", SOON, || mirror.slot("active") == "f");
+    mirror.at_source(&format!("SELECT pg_drop_replication_slot('{SLOT}')"));
+
+    let mut service = mirror.run();
+    until("the service says what is wrong", SOON, || service.messages().contains("the stream stopped"));
+    assert!(service.ended().is_none(), "it ended though berlin lacks rows: {}", service.messages());
+    mirror.targets[0].resume().unwrap();
+    // A target that is paused is not waited for.
+    until("the service ends", SOON, || service.ended().is_some());
+    assert_eq!(service.ended().unwrap().code(), Some(1));
+    let lost = format!("walcast: replication slot \"{SLOT}\" does not exist");
+    assert!(service.messages().contains(&lost), "{}", service.messages());
+    assert_same_rows(&mirror.source, &mirror.targets[0]);
+    mirror.undo();
 }
 
 #[test]

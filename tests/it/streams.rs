@@ -1,6 +1,9 @@
 //! Transactions that are streamed while they are in progress, or prepared: with savepoints, DDL and messages in them.
 
-use crate::service::{Mirror, SMALL_SEGMENTS};
+use std::thread;
+
+use crate::postgres::sql;
+use crate::service::{CATCH_UP, Mirror, SMALL_SEGMENTS, until};
 
 /// About 200 kB, which is more than `logical_decoding_work_mem` here.
 fn rows(from: u32, columns: &str, values: &str) -> String {
@@ -67,5 +70,29 @@ fn t021_a_prepared_transaction_arrives_whole_when_it_is_committed() {
     mirror.at_source("COMMIT PREPARED 'kept'; ROLLBACK PREPARED 'undone'");
     mirror.catch_up(&service);
     assert_eq!(mirror.at_target(0, "SELECT count(*) FROM t").trim(), "1001");
+    mirror.finish(service);
+}
+
+#[test]
+fn a_large_transaction_in_progress_does_not_hold_up_those_who_wait() {
+    let mirror = Mirror::with(1, &[("logical_decoding_work_mem", "64kB")], SMALL_SEGMENTS);
+    mirror.everywhere("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE go (id int PRIMARY KEY)");
+    mirror.set_up();
+    let service = mirror.run();
+    let in_progress = [
+        "BEGIN;\n",
+        &rows(0, "", ""),
+        "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;\nCOMMIT;",
+    ];
+    let in_progress = in_progress.concat();
+    thread::scope(|scope| {
+        scope.spawn(|| sql(&mirror.source, &in_progress));
+        let begun = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'DO %' AND pid <> pg_backend_pid()";
+        until("the transaction is in progress", CATCH_UP, || mirror.at_source(begun).trim() == "t");
+        let waited = mirror.run_cli(&["wait", "berlin", "--timeout", "30"]);
+        // Before anything can fail: the scope waits for it.
+        mirror.at_source("INSERT INTO go VALUES (1)");
+        assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
+    });
     mirror.finish(service);
 }
