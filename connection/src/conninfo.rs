@@ -118,6 +118,13 @@ impl Conninfo {
         self.0.get(key).map(String::as_str)
     }
 
+    /// The same without passwords: a text for another program's command line.
+    #[must_use]
+    pub fn without_secrets(&self) -> Conninfo {
+        let secret = |key: &str| Keyword::find(key).is_none_or(Keyword::is_secret);
+        Conninfo(self.0.iter().filter(|(key, _)| !secret(key)).map(|(key, value)| (*key, value.clone())).collect())
+    }
+
     /// The text as `key=value` pairs with `***` for the password; the same as `Display`.
     #[must_use]
     pub fn redacted(&self) -> String {

@@ -40,3 +40,4 @@ pub use error::ReplicationError;
 pub use run::{Options, run};
 pub use source::{Slot, SourceIdentity, probe};
 pub use status::{State, Status};
+pub use types::binary_safe_list;

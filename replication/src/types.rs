@@ -20,8 +20,9 @@ pub(crate) fn binary_safe(oid: TypeOid) -> bool {
     BINARY_SAFE.binary_search(&oid.0).is_ok()
 }
 
-/// The list for SQL: `16, 17, …`.
-pub(crate) fn binary_safe_list() -> String {
+/// The types whose values may be taken in binary, for SQL: `16, 17, …`.
+#[must_use]
+pub fn binary_safe_list() -> String {
     let oids: Vec<String> = BINARY_SAFE.iter().map(u32::to_string).collect();
     oids.join(", ")
 }

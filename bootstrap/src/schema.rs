@@ -1,0 +1,222 @@
+//! The source's schema at the snapshot, and making it on the target step by step.
+
+use std::collections::BTreeSet;
+
+use connection::Conninfo;
+use sha2::{Digest, Sha256};
+use tokio_postgres::{Client, Row};
+
+use crate::catalog::Table;
+use crate::error::{Error, Whom};
+use crate::programs::{Anonymous, PG_DUMP, PG_RESTORE, Programs, Server};
+use crate::progress::Progress;
+use crate::snapshot::Snapshot;
+use crate::toc::{self, Entry, PG_CONSTRAINT};
+
+const READ: &str = "read what is not to be copied of the schema";
+
+/// For sessions of `pg_restore`: it gets an index built without the disk where it can.
+const RESTORE_OPTIONS: &str = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c client_min_messages=warning \
+    -c idle_session_timeout=0";
+
+/// A dump, and the target that it is restored to.
+pub(crate) struct Dump {
+    programs: Programs,
+    file: Anonymous,
+    target: Server,
+    entries: Vec<Entry>,
+    /// Entries that come before the data.
+    pre_data: BTreeSet<u32>,
+    /// Of everything that it makes, as SQL.
+    pub(crate) digest: String,
+}
+
+/// Whether what is there is dropped first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restore {
+    /// Nothing of it is there.
+    New,
+    /// Some of it may be there, from a run that did not end.
+    Again,
+}
+
+impl Dump {
+    /// Dumps everything but walcast's own, subscriptions, and foreign keys to rows that are not copied.
+    pub(crate) async fn take(
+        programs: Programs,
+        (source, target): (&Conninfo, &Conninfo),
+        snapshot: &Snapshot,
+        excluded: &BTreeSet<(u32, u32)>,
+    ) -> Result<Dump, Error> {
+        let file = Anonymous::new("schema")?;
+        let (path, name) = (file.path(), format!("--snapshot={}", snapshot.name));
+        let arguments =
+            ["-Fc", "--schema-only", "--no-subscriptions", "--exclude-schema=walcast", "--no-sync", &name, "-f", &path];
+        let server = Server::new(source, "-c idle_session_timeout=0")?;
+        programs.run(PG_DUMP, "dump the source's schema", &arguments, Some(&server)).await?;
+        let target = Server::new(target, RESTORE_OPTIONS)?;
+        let dump =
+            Dump { programs, file, target, entries: Vec::new(), pre_data: BTreeSet::new(), digest: String::new() };
+        dump.read_contents(excluded).await
+    }
+
+    async fn read_contents(mut self, excluded: &BTreeSet<(u32, u32)>) -> Result<Dump, Error> {
+        self.entries = toc::without(toc::parse(&self.list("--section=post-data").await?), excluded);
+        let pre = toc::without(toc::parse(&self.list("--section=pre-data").await?), excluded);
+        // What belongs to another object is listed with both sections; the first is its own.
+        self.pre_data = pre.iter().map(|entry| entry.id).collect();
+        self.entries.retain(|entry| !self.pre_data.contains(&entry.id));
+        self.entries.splice(0..0, pre);
+        let ids: Vec<u32> = self.entries.iter().map(|entry| entry.id).collect();
+        let list = list_of(&ids)?;
+        let (path, list) = (self.file.path(), list.path());
+        let script = self.programs.run(PG_RESTORE, "read the dump", &["-f", "-", "-L", &list, &path], None).await?;
+        self.digest = digest(&String::from_utf8_lossy(&script));
+        Ok(self)
+    }
+
+    async fn list(&self, section: &str) -> Result<String, Error> {
+        let path = self.file.path();
+        let list = self.programs.run(PG_RESTORE, "list the dump", &["-l", "-v", section, &path], None).await?;
+        Ok(String::from_utf8_lossy(&list).into_owned())
+    }
+
+    /// What comes before the data, in the order in which it is made.
+    pub(crate) fn pre_data(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| self.pre_data.contains(&entry.id))
+    }
+
+    /// What comes after the data, in the order in which it is made.
+    pub(crate) fn post_data(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !self.pre_data.contains(&entry.id))
+    }
+
+    /// Makes types, functions, tables and whatever else the data needs.
+    pub(crate) async fn restore_pre_data(&self, client: &Client, how: Restore) -> Result<(), Error> {
+        let ids: Vec<u32> = self.pre_data().map(|entry| entry.id).collect();
+        // As one transaction it is there or not; it needs a lock for each object.
+        let sql = "SELECT current_setting('max_locks_per_transaction')::int8 * \
+                   (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)";
+        let row = client.query_one(sql, &[]).await.map_err(Whom::Target.doing("ask for max_locks_per_transaction"))?;
+        let locks: i64 = row.try_get(0).map_err(Whom::Target.doing("ask for max_locks_per_transaction"))?;
+        let at_once = ids.len() as u64 * 4 < locks.unsigned_abs();
+        let arguments: &[&str] = if at_once { &["--single-transaction"] } else { &["--exit-on-error"] };
+        self.restore("make the target's tables", &ids, arguments, how).await
+    }
+
+    /// Makes these entries one after the other.
+    pub(crate) async fn restore_some(&self, doing: &'static str, ids: &[u32]) -> Result<(), Error> {
+        self.restore(doing, ids, &["--exit-on-error"], Restore::New).await
+    }
+
+    /// Makes these entries, `jobs` at a time, in an order that fits their dependencies.
+    pub(crate) async fn restore_parallel(&self, ids: &[u32], jobs: usize, how: Restore) -> Result<(), Error> {
+        let jobs = format!("--jobs={jobs}");
+        self.restore("make the rest of the schema", ids, &["--exit-on-error", &jobs], how).await
+    }
+
+    async fn restore(&self, doing: &'static str, ids: &[u32], more: &[&str], how: Restore) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let list = list_of(ids)?;
+        let (path, list) = (self.file.path(), list.path());
+        let mut arguments = vec!["-L", &list, &path];
+        arguments.extend(more);
+        if how == Restore::Again {
+            arguments.extend(["--clean", "--if-exists"]);
+        }
+        self.programs.run(PG_RESTORE, doing, &arguments, Some(&self.target)).await.map(drop)
+    }
+}
+
+fn list_of(ids: &[u32]) -> Result<Anonymous, Error> {
+    let text: String = ids.iter().map(|id| format!("{id};\n")).collect();
+    Anonymous::with("list", text.as_bytes())
+}
+
+/// A digest of the statements: without comments, which hold times, and without the key of `\restrict`, which is random.
+fn digest(script: &str) -> String {
+    let meant = |line: &&str| !line.starts_with("--") && !line.starts_with('\\');
+    let mut hash = Sha256::new();
+    for line in script.lines().filter(meant) {
+        hash.update(line);
+        hash.update("\n");
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// walcast's publication and event triggers.
+pub(crate) async fn own_objects(client: &Client, publication: &str) -> Result<BTreeSet<(u32, u32)>, Error> {
+    let sql = "SELECT to_regclass('pg_catalog.pg_publication_namespace') IS NOT NULL";
+    let schemas = client.query_one(sql, &[]).await.and_then(|row| row.try_get(0)).map_err(Whom::Source.doing(READ))?;
+    let schemas = match schemas {
+        true => {
+            "UNION ALL SELECT 'pg_catalog.pg_publication_namespace'::regclass::oid, n.oid \
+                 FROM p JOIN pg_catalog.pg_publication_namespace n ON n.pnpubid = p.oid"
+        }
+        false => "",
+    };
+    let sql = format!(
+        "WITH p AS (SELECT oid FROM pg_catalog.pg_publication WHERE pubname = $1) \
+         SELECT 'pg_catalog.pg_publication'::regclass::oid, oid FROM p \
+         UNION ALL SELECT 'pg_catalog.pg_publication_rel'::regclass::oid, r.oid \
+             FROM p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid {schemas} \
+         UNION ALL SELECT 'pg_catalog.pg_event_trigger'::regclass::oid, e.oid FROM pg_catalog.pg_event_trigger e \
+             JOIN pg_catalog.pg_proc f ON f.oid = e.evtfoid JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace \
+             WHERE n.nspname = 'walcast'"
+    );
+    let rows = client.query(&sql, &[&publication]).await.map_err(Whom::Source.doing(READ))?;
+    let objects = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    objects.collect::<Result<_, _>>().map_err(Whom::Source.doing(READ))
+}
+
+/// Foreign keys of copied tables to tables of which not every row is copied; they could not be made.
+pub(crate) async fn unmet_foreign_keys(
+    client: &Client,
+    tables: &[Table],
+    progress: &Progress,
+) -> Result<BTreeSet<(u32, u32)>, Error> {
+    let copied: Vec<u32> = tables.iter().flat_map(|table| &table.stores).map(|store| store.oid).collect();
+    let whole = tables.iter().filter(|table| table.whole);
+    let whole: Vec<u32> = whole.flat_map(|table| &table.stores).map(|store| store.oid).collect();
+    let leaves = |column: &str| {
+        format!(
+            "(SELECT k.{column} UNION SELECT relid::oid FROM pg_catalog.pg_partition_tree(k.{column}) WHERE isleaf)"
+        )
+    };
+    let sql = format!(
+        "SELECT k.oid, k.conname::text, n.nspname::text, t.relname::text, rn.nspname::text, r.relname::text \
+         FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class t ON t.oid = k.conrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace JOIN pg_catalog.pg_class r ON r.oid = k.confrelid \
+         JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
+         WHERE k.contype = 'f' AND k.conparentid = 0 \
+         AND EXISTS (SELECT FROM {} l (oid) WHERE l.oid = ANY ($1)) \
+         AND EXISTS (SELECT FROM {} l (oid) JOIN pg_catalog.pg_class c ON c.oid = l.oid \
+             WHERE c.relkind <> 'p' AND l.oid <> ALL ($2))",
+        leaves("conrelid"),
+        leaves("confrelid")
+    );
+    let rows = client.query(&sql, &[&copied, &whole]).await.map_err(Whom::Source.doing(READ))?;
+    let told = |row: &Row| {
+        let text = |at: usize| row.try_get::<_, &str>(at);
+        let (table, referenced) = (capture::shown_table(text(2)?, text(3)?), capture::shown_table(text(4)?, text(5)?));
+        let name = capture::quote_identifier(&text(1)?.escape_debug().to_string());
+        let why = format!("not every row of {referenced} is copied");
+        progress.note(format!("foreign key {name} of table {table} is not made: {why}"));
+        Ok((PG_CONSTRAINT, row.try_get(0)?))
+    };
+    rows.iter().map(told).collect::<Result<_, _>>().map_err(Whom::Source.doing(READ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_of_statements_alone() {
+        let one = digest("-- Dumped at noon\n\\restrict abc\nCREATE TABLE t ();\n");
+        assert_eq!(one, digest("-- Dumped at night\n\\restrict xyz\nCREATE TABLE t ();\n"));
+        assert_ne!(one, digest("CREATE TABLE u ();\n"));
+    }
+}
