@@ -30,6 +30,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a full disk is left alone before the next try.
 const DISK_FULL_PAUSE: Duration = Duration::from_millis(200);
 
+/// Descriptions of relations that one connection may bring, in bytes; then a new one begins, and everything of before is
+/// forgotten. A hundred thousand tables of ten columns take about 30 MB.
+const DESCRIPTIONS_MAX: usize = 64 << 20;
+
 /// Number of published columns by relation.
 type ColumnCounts = HashMap<RelationId, usize>;
 
@@ -57,6 +61,9 @@ pub(crate) struct Assembler {
     binary: bool,
     relations: ColumnCounts,
     names: Names,
+    /// Bytes of descriptions since the connection began.
+    described: usize,
+    descriptions_max: usize,
     open: Option<Open>,
     open_spool: Spool,
     streams: HashMap<Xid, Stream>,
@@ -80,6 +87,8 @@ impl Assembler {
             binary: false,
             relations: ColumnCounts::new(),
             names: Names::default(),
+            described: 0,
+            descriptions_max: DESCRIPTIONS_MAX,
             open: None,
             open_spool: Spool::new(spool_dir.join("open.spool"), OPEN_MEMORY_MAX),
             streams: HashMap::new(),
@@ -98,8 +107,10 @@ impl Assembler {
     pub(crate) fn restart(&mut self, context: Context, binary: bool) -> Result<Lsn, ReplicationError> {
         self.context = context;
         self.binary = binary;
-        self.relations.clear();
-        self.names.clear();
+        self.relations = ColumnCounts::new();
+        self.names = Names::default();
+        self.described = 0;
+        self.writer.forget_relations();
         self.open = None;
         self.open_spool.clear();
         self.streams.clear();
@@ -113,7 +124,14 @@ impl Assembler {
     pub(crate) fn settle(&mut self) -> Result<(), ReplicationError> {
         self.status.add_decoded(std::mem::take(&mut self.decoded_bytes), std::mem::take(&mut self.decoded_changes));
         self.append_frame()?;
-        self.append_progress()
+        self.append_progress()?;
+        // Not before the transaction that brought them is in the log, or it would never get there.
+        match self.described {
+            bytes if bytes > self.descriptions_max && self.open.is_none() => {
+                Err(ReplicationError::ManyRelations { bytes })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the payload of one CopyData message.
@@ -223,7 +241,7 @@ impl Assembler {
             let stray = !matches!(change, Change::Message { transactional: false, .. });
             return if stray { Err(self.sequence("change outside of a transaction".to_owned())) } else { Ok(()) };
         };
-        if !self.wanted(xid, change)? {
+        if !self.wanted(xid, change, payload)? {
             return Ok(());
         }
         let Ok(Some(parts)) = decoder::split_change(payload, self.context) else { return Ok(()) };
@@ -238,10 +256,10 @@ impl Assembler {
     }
 
     /// Checks a change against its relation; says whether the log keeps it.
-    fn wanted(&mut self, xid: Xid, change: &Change<'_>) -> Result<bool, ReplicationError> {
+    fn wanted(&mut self, xid: Xid, change: &Change<'_>, payload: &[u8]) -> Result<bool, ReplicationError> {
         self.count(change);
         match change {
-            Change::Relation(relation) => self.describe(relation).map(|()| true),
+            Change::Relation(relation) => self.describe(relation, payload.len()).map(|()| true),
             Change::Insert { relation, new } => self.check_row(xid, *relation, new.len()),
             Change::Update { relation, new, old } => {
                 if let Some(old) = old {
@@ -268,12 +286,13 @@ impl Assembler {
         }
     }
 
-    fn describe(&mut self, relation: &Relation) -> Result<(), ReplicationError> {
+    fn describe(&mut self, relation: &Relation, bytes: usize) -> Result<(), ReplicationError> {
         let unsafe_column = relation.columns.iter().find(|column| !binary_safe(column.type_oid));
         if let (true, Some(column)) = (self.binary, unsafe_column) {
             let relation = format!("{}.{}", relation.namespace, relation.name);
             return Err(ReplicationError::NeedsText { relation, type_oid: column.type_oid.0 });
         }
+        self.described += bytes;
         self.names.describe(relation);
         let stream = self.in_stream.and_then(|xid| self.streams.get_mut(&xid));
         let relations = stream.map_or(&mut self.relations, |stream| &mut stream.relations);

@@ -67,3 +67,22 @@ fn f30_a_stop_does_not_wait_for_the_end_of_a_large_transaction() {
     assert!(matches!(stopped, Err(ReplicationError::Stopped)), "{stopped:?}");
     assert_eq!(assembler.end, Lsn::from_u64(0x2008));
 }
+
+#[test]
+fn f26_descriptions_are_forgotten_between_connections_and_bounded_within_one() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut assembler = assembler(dir.path());
+    assembler.descriptions_max = 10;
+    for message in [begin(1, 0x2000), relation(), insert(10)] {
+        assembler.take(&message).expect("taken");
+    }
+    assembler.settle().expect("the transaction is open");
+    assembler.take(&commit(0x2000)).expect("taken");
+    let full = assembler.settle();
+    assert!(matches!(full, Err(ReplicationError::ManyRelations { .. })), "{full:?}");
+    assert_eq!(assembler.restart(CONTEXT, true).expect("restarts"), Lsn::from_u64(0x2008));
+    assembler.settle().expect("nothing is described");
+    assembler.take(&begin(2, 0x3000)).expect("taken");
+    let unknown = assembler.take(&insert(10));
+    assert!(matches!(unknown, Err(ReplicationError::UnknownRelation { .. })), "{unknown:?}");
+}

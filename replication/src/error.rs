@@ -125,6 +125,12 @@ pub enum ReplicationError {
         /// The type's OID.
         type_oid: u32,
     },
+    /// So many relations were described that the stream begins anew, to forget those that do not change any more.
+    #[error("relations were described in {bytes} bytes")]
+    ManyRelations {
+        /// Of their descriptions.
+        bytes: usize,
+    },
     /// The walsender ended the stream.
     #[error("the source ended the stream")]
     StreamEnded,
@@ -152,7 +158,11 @@ impl ReplicationError {
             Self::Connect(error) => error.class() == connection::Class::Transient,
             Self::Wire(error) => error.class() == connection::Class::Transient,
             Self::Server(error) => error.transient(),
-            Self::NeedsText { .. } | Self::Renamed { .. } | Self::StreamEnded | Self::Silent(_) => true,
+            Self::NeedsText { .. }
+            | Self::ManyRelations { .. }
+            | Self::Renamed { .. }
+            | Self::StreamEnded
+            | Self::Silent(_) => true,
             _ => false,
         }
     }

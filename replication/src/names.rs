@@ -40,11 +40,6 @@ impl Names {
     pub(crate) fn is_outdated(&self, relation: RelationId) -> bool {
         !self.outdated.is_empty() && self.outdated.contains(&relation)
     }
-
-    /// A new connection begins.
-    pub(crate) fn clear(&mut self) {
-        *self = Names::default();
-    }
 }
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ async fn supervise(receiver: &mut Receiver, shutdown: &CancellationToken) -> Res
         if let ReplicationError::NeedsText { .. } = error {
             tracing::info!(reason = %error, "the stream goes on in text");
             receiver.use_text();
+        } else if let ReplicationError::ManyRelations { .. } = error {
+            tracing::info!(reason = %error, "the stream begins anew");
         } else {
             let pause = backoff.next(receiver.log_end());
             tracing::warn!(error = error.one_line(), retry_in_ms = pause.as_millis(), "lost the source");

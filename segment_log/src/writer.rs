@@ -90,6 +90,12 @@ impl Writer {
         self.end_lsn
     }
 
+    /// Forgets what relations look like: whoever appends describes each anew before its next change. So the memory that
+    /// descriptions take can be bounded.
+    pub fn forget_relations(&mut self) {
+        self.relations.latest = HashMap::new();
+    }
+
     /// Appends the whole transactions that were gathered, and a piece of the open one when it fills a frame by
     /// itself; an open transaction goes on in the same builder.
     ///
