@@ -70,16 +70,22 @@ pub(crate) enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// Compare the rows of a target with the source's
+    /// Compare a target with the source at one position, while both go on
     Verify {
         /// The target
         target: String,
         /// Only this table, as schema.table
         #[arg(long, value_name = "T")]
         table: Option<String>,
-        /// Repair what is different
+        /// Repair rows and sequences that are different; what was done is recorded in walcast.repaired on the target
         #[arg(long)]
         repair: bool,
+        /// Tables, or parts of tables, compared at a time
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+        jobs: u16,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Stop applying to a target, until `resume`
     Pause {

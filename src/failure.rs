@@ -143,4 +143,5 @@ from_hinted!(
     replication::ReplicationError,
     segment_log::OpenError,
     segment_log::ReadError,
+    verify::Error,
 );

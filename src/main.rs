@@ -62,7 +62,10 @@ async fn dispatch(cli: &Cli) -> Result<()> {
         }
         Command::Run => commands::run::run(config).await,
         Command::Status { json, watch } => commands::status::run(&config, *json, *watch).await,
-        Command::Verify { .. } => commands::later("verify", "comparing the rows of source and target"),
+        Command::Verify { target, table, repair, jobs, json } => {
+            let wish = commands::verify::Wish { table: table.as_deref(), repair: *repair, jobs: *jobs, json: *json };
+            commands::verify::run(&config, target, wish).await
+        }
         Command::Pause { target } => commands::targets::pause(&config, target).await,
         Command::Resume { target } => commands::targets::resume(&config, target).await,
         Command::Wait { target, lsn, timeout } => commands::wait::run(&config, target, *lsn, *timeout).await,

@@ -27,7 +27,7 @@ mod teardown;
 pub use error::{Error, one_line};
 pub use quote::{quote_identifier, quote_literal, shown_table};
 pub use setup::{pending_sql, setup};
-pub use source::{PublishedTable, Slot, current_lsn, passable_lsn, published_tables, slot};
+pub use source::{PublishedTable, Slot, current_lsn, oldest_writer, passable_lsn, published_tables, slot};
 pub use teardown::teardown;
 
 /// What is to be installed on the source.

@@ -85,6 +85,24 @@ pub async fn passable_lsn(client: &Client) -> Result<Lsn, Error> {
     Ok(lsn)
 }
 
+/// The oldest open transaction that has written something, in words: a new slot waits for it. Transactions of other roles
+/// are only seen by a role that may see them.
+///
+/// # Errors
+/// The source cannot be asked.
+pub async fn oldest_writer(client: &Client) -> Result<Option<String>, Error> {
+    const DOING: &str = "look for open transactions";
+    let sql = "select pg_catalog.format('the oldest is of process %s, since %s s', pid, \
+                   extract(epoch from pg_catalog.now() - xact_start)::int8), xact_start as since \
+               from pg_catalog.pg_stat_activity \
+               where backend_xid is not null and pid <> pg_catalog.pg_backend_pid() \
+               union all select pg_catalog.format('the oldest is prepared as %L, since %s s', gid, \
+                   extract(epoch from pg_catalog.now() - prepared)::int8), prepared \
+               from pg_catalog.pg_prepared_xacts order by since limit 1";
+    let row = client.query_opt(sql, &[]).await.map_err(Error::doing(DOING))?;
+    row.map(|row| row.try_get(0)).transpose().map_err(Error::doing(DOING))
+}
+
 /// The single value that a query without parameters returns.
 pub(crate) async fn scalar<T>(client: &Client, sql: &str, doing: &'static str) -> Result<T, Error>
 where

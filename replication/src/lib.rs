@@ -30,6 +30,7 @@ mod feedback;
 mod names;
 mod receiver;
 mod run;
+mod snapshot;
 mod source;
 mod spool;
 mod status;
@@ -38,6 +39,7 @@ mod walsender;
 
 pub use error::ReplicationError;
 pub use run::{Options, run};
+pub use snapshot::ExportedSnapshot;
 pub use source::{Slot, SourceIdentity, probe};
 pub use status::{State, Status};
 pub use types::binary_safe_list;

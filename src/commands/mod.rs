@@ -9,6 +9,7 @@ pub(crate) mod setup;
 pub(crate) mod status;
 pub(crate) mod targets;
 pub(crate) mod teardown;
+pub(crate) mod verify;
 pub(crate) mod wait;
 
 use std::io::{self, Write};

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use connection::{Conninfo, TextRow};
+use decoder::Lsn;
 
 use crate::drill::{DifferentKey, KeyHash, array, key_hash};
 use crate::error::{Error, Side};
@@ -22,7 +23,7 @@ use crate::report::Kind;
 use crate::scan::{Hash, Scan};
 use crate::sequence;
 use crate::session::{Session, Value, text};
-use crate::snapshot::{Gate, Snapshots, end};
+use crate::snapshot::{Gate, Snapshot, end};
 use crate::table::{Pair, TableName, quote};
 use crate::verification::shown_key;
 
@@ -117,20 +118,21 @@ impl Repair {
         self.done
     }
 
-    /// Repairs a portion in one transaction of the target, which has to be held at the snapshots' position.
+    /// Repairs a portion in one transaction of the target, which has to be held at the snapshot's position.
     ///
     /// # Errors
     /// A row cannot be written, or a session is lost; nothing of the portion is done then.
-    pub async fn portion(&mut self, snapshots: &Snapshots) -> Result<(), Error> {
-        let mut source = snapshots.source.gate.session().await?;
-        let lsn = snapshots.lsn.to_string();
+    pub async fn portion(&mut self, source: &Snapshot, lsn: Lsn) -> Result<(), Error> {
+        let gate = &source.gate;
+        let mut source = gate.session().await?;
+        let lsn = lsn.to_string();
         let mut done = self.done.clone();
         self.target.simple("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         self.set_sequences(&mut source, &lsn, &mut done).await?;
         let began = Instant::now();
         while let Some(damaged) = self.damaged.last() {
             let pair = Arc::clone(&damaged.pair);
-            let rows = self.some_of_last(&snapshots.source.gate, &mut source, &lsn).await;
+            let rows = self.some_of_last(gate, &mut source, &lsn).await;
             let rows = rows.map_err(|error| Error::Repair { table: pair.name.to_string(), source: Box::new(error) })?;
             *done.rows.entry(pair.name.clone()).or_default() += rows;
             if began.elapsed() >= PORTION_TIME {
