@@ -138,8 +138,9 @@ async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: Promethe
 async fn answer_and_stream(service: &Arc<Service>, tasks: &mut JoinSet<()>, listening: impl FnOnce()) -> Result<()> {
     let Some((writer, log)) = stream::open_log(service).await? else { return Ok(()) };
     let listener = control::listen(&service.config.log.dir)?;
-    tasks.spawn(control::serve(listener, Arc::clone(service), service.shutdown.clone()));
+    // Before anybody can ask about them.
     service.start_targets(&log);
+    tasks.spawn(control::serve(listener, Arc::clone(service), service.shutdown.clone()));
     if service.only.is_none() {
         tasks.spawn(retention::run(Arc::clone(service), service.shutdown.clone()));
     }

@@ -168,6 +168,10 @@ const IDENTITIES_CHANGES: &str = "
 fn t001_t006_t009_t010_t012_t032_b1_b5_b7_b8_rows_are_found_whatever_identifies_them() {
     let mirror = Mirror::new(1);
     mirror.everywhere(IDENTITIES);
+    if mirror.source.installation().major() >= 18 {
+        // From 18 on the server refuses to change a row whose identity has generated columns that are not published.
+        mirror.everywhere("ALTER TABLE full_dropped DROP w");
+    }
     mirror.set_up();
     mirror.at_target(0, "SELECT setval('truncated_id_seq', 77)");
     let service = mirror.run();
