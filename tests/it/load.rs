@@ -54,7 +54,7 @@ pub(crate) fn under_load<T>(
 }
 
 /// Ends the writers also when `what` fails, or the scope would wait for them for ever.
-struct OnDrop<'a>(&'a AtomicBool);
+pub(crate) struct OnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for OnDrop<'_> {
     fn drop(&mut self) {
