@@ -44,7 +44,7 @@ pub(crate) enum Command {
         #[arg(long)]
         print_sql: bool,
     },
-    /// Make a target that the log is applied to
+    /// Copy the source to empty targets, to which the log is applied from there on; run again, it goes on
     Bootstrap {
         /// The targets
         #[arg(value_name = "TARGET", required_unless_present = "all")]
@@ -52,11 +52,14 @@ pub(crate) enum Command {
         /// All targets of the configuration
         #[arg(long, conflicts_with = "targets")]
         all: bool,
-        /// Tables copied at a time
-        #[arg(long, value_name = "N")]
+        /// Tables, or parts of tables, copied at a time; the number of CPUs, but at most 4, when left out
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: Option<u16>,
-        /// Copy nothing: the target equals the source as it was when the slot was made
+        /// Copy rows only: the target has the source's schema already, and its tables are empty
         #[arg(long)]
+        schema_exists: bool,
+        /// Copy nothing: the target equals the source as it was when the slot was made
+        #[arg(long, conflicts_with_all = ["jobs", "schema_exists"])]
         no_copy: bool,
     },
     /// Run the service until SIGTERM or SIGINT
@@ -126,6 +129,9 @@ pub(crate) enum Command {
         /// Only this table, as schema.table
         #[arg(long, value_name = "T")]
         table: Option<String>,
+        /// Tables, or parts of tables, copied at a time; the number of CPUs, but at most 4, when left out
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+        jobs: Option<u16>,
     },
     /// Forget a target: its checkpoint is removed, its tables stay
     Remove {

@@ -137,6 +137,7 @@ impl From<Option<String>> for Hint {
 }
 
 from_hinted!(
+    bootstrap::Error,
     config::Error,
     capture::Error,
     cluster::Error,

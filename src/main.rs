@@ -57,8 +57,12 @@ async fn dispatch(cli: &Cli) -> Result<()> {
         Command::Check => commands::check::run(&config).await,
         Command::Setup { print_sql: false } => commands::setup::run(&config).await,
         Command::Setup { print_sql: true } => commands::setup::print_sql(&config).await,
-        Command::Bootstrap { targets, all, no_copy, .. } => {
-            commands::bootstrap::run(&config, targets, *all, *no_copy).await
+        Command::Bootstrap { targets, all, no_copy: true, .. } => {
+            commands::bootstrap::declare(&config, targets, *all).await
+        }
+        Command::Bootstrap { targets, all, jobs, schema_exists, no_copy: false } => {
+            let wish = commands::bootstrap::Wish { jobs: *jobs, schema_exists: *schema_exists };
+            commands::bootstrap::run(&config, targets, *all, wish).await
         }
         Command::Run => commands::run::run(config).await,
         Command::Status { json, watch } => commands::status::run(&config, *json, *watch).await,
@@ -70,7 +74,8 @@ async fn dispatch(cli: &Cli) -> Result<()> {
         Command::Resume { target } => commands::targets::resume(&config, target).await,
         Command::Wait { target, lsn, timeout } => commands::wait::run(&config, target, *lsn, *timeout).await,
         Command::Skip { target, lsn, reason } => commands::targets::skip(&config, target, *lsn, reason).await,
-        Command::Resync { .. } => commands::later("resync", "copying tables again"),
+        Command::Resync { table: Some(_), .. } => commands::later("resync --table", "copying one table again"),
+        Command::Resync { target, table: None, jobs } => commands::bootstrap::resync(&config, target, *jobs).await,
         Command::Remove { target } => commands::targets::remove(&config, target).await,
         Command::Log { command: LogCommand::Ls } => commands::log::ls(&config),
         Command::Log { command: LogCommand::Check } => commands::log::check(&config),

@@ -11,8 +11,10 @@ use crate::error::{Error, Whom};
 use crate::programs::{Anonymous, PG_DUMP, PG_RESTORE, Programs, Server};
 use crate::progress::Progress;
 use crate::snapshot::Snapshot;
+use crate::target;
 use crate::toc::{self, Entry, PG_CONSTRAINT};
 
+const TABLES: &str = "make the target's tables";
 const READ: &str = "read what is not to be copied of the schema";
 
 /// For sessions of `pg_restore`: it gets an index built without the disk where it can.
@@ -44,7 +46,7 @@ impl Dump {
     /// Dumps everything but walcast's own, subscriptions, and foreign keys to rows that are not copied.
     pub(crate) async fn take(
         programs: Programs,
-        (source, target): (&Conninfo, &Conninfo),
+        (source, server): (&Conninfo, &Conninfo),
         snapshot: &Snapshot,
         excluded: &BTreeSet<(u32, u32)>,
     ) -> Result<Dump, Error> {
@@ -52,21 +54,21 @@ impl Dump {
         let (path, name) = (file.path(), format!("--snapshot={}", snapshot.name));
         let arguments =
             ["-Fc", "--schema-only", "--no-subscriptions", "--exclude-schema=walcast", "--no-sync", &name, "-f", &path];
-        let server = Server::new(source, "-c idle_session_timeout=0")?;
-        programs.run(PG_DUMP, "dump the source's schema", &arguments, Some(&server)).await?;
-        let target = Server::new(target, RESTORE_OPTIONS)?;
+        let from = Server::new(source, "-c idle_session_timeout=0")?;
+        programs.run(PG_DUMP, "dump the source's schema", &arguments, Some(&from)).await?;
+        let target = Server::new(server, RESTORE_OPTIONS)?;
         let dump =
             Dump { programs, file, target, entries: Vec::new(), pre_data: BTreeSet::new(), digest: String::new() };
         dump.read_contents(excluded).await
     }
 
     async fn read_contents(mut self, excluded: &BTreeSet<(u32, u32)>) -> Result<Dump, Error> {
-        self.entries = toc::without(toc::parse(&self.list("--section=post-data").await?), excluded);
-        let pre = toc::without(toc::parse(&self.list("--section=pre-data").await?), excluded);
-        // What belongs to another object is listed with both sections; the first is its own.
-        self.pre_data = pre.iter().map(|entry| entry.id).collect();
-        self.entries.retain(|entry| !self.pre_data.contains(&entry.id));
-        self.entries.splice(0..0, pre);
+        // Asked for details, pg_restore lists everything, whatever section it is asked for.
+        let all = toc::without(toc::parse(&self.list("-v").await?), excluded);
+        let pre: BTreeSet<u32> = toc::parse(&self.list("--section=pre-data").await?).iter().map(|e| e.id).collect();
+        let post: BTreeSet<u32> = toc::parse(&self.list("--section=post-data").await?).iter().map(|e| e.id).collect();
+        self.entries = all.into_iter().filter(|entry| pre.contains(&entry.id) || post.contains(&entry.id)).collect();
+        self.pre_data = pre;
         let ids: Vec<u32> = self.entries.iter().map(|entry| entry.id).collect();
         let list = list_of(&ids)?;
         let (path, list) = (self.file.path(), list.path());
@@ -75,9 +77,9 @@ impl Dump {
         Ok(self)
     }
 
-    async fn list(&self, section: &str) -> Result<String, Error> {
+    async fn list(&self, option: &str) -> Result<String, Error> {
         let path = self.file.path();
-        let list = self.programs.run(PG_RESTORE, "list the dump", &["-l", "-v", section, &path], None).await?;
+        let list = self.programs.run(PG_RESTORE, "list the dump", &["-l", option, &path], None).await?;
         Ok(String::from_utf8_lossy(&list).into_owned())
     }
 
@@ -92,16 +94,21 @@ impl Dump {
     }
 
     /// Makes types, functions, tables and whatever else the data needs.
+    ///
+    /// As one transaction it is there or not. That needs a lock for each object; where there are too many of them, what
+    /// a run that did not end has made is dropped and made anew.
     pub(crate) async fn restore_pre_data(&self, client: &Client, how: Restore) -> Result<(), Error> {
         let ids: Vec<u32> = self.pre_data().map(|entry| entry.id).collect();
-        // As one transaction it is there or not; it needs a lock for each object.
         let sql = "SELECT current_setting('max_locks_per_transaction')::int8 * \
                    (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)";
         let row = client.query_one(sql, &[]).await.map_err(Whom::Target.doing("ask for max_locks_per_transaction"))?;
         let locks: i64 = row.try_get(0).map_err(Whom::Target.doing("ask for max_locks_per_transaction"))?;
         let at_once = ids.len() as u64 * 4 < locks.unsigned_abs();
-        let arguments: &[&str] = if at_once { &["--single-transaction"] } else { &["--exit-on-error"] };
-        self.restore("make the target's tables", &ids, arguments, how).await
+        match (at_once, how) {
+            (true, Restore::Again) if !target::is_empty(client).await? => Ok(()),
+            (true, _) => self.restore(TABLES, &ids, &["--single-transaction"], Restore::New).await,
+            (false, how) => self.restore(TABLES, &ids, &["--exit-on-error"], how).await,
+        }
     }
 
     /// Makes these entries one after the other.

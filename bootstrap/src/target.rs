@@ -15,24 +15,47 @@ const USERS: &str = "n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_sche
 
 /// Refuses a database that has anything in it. What extensions brought does not count.
 pub(crate) async fn check_empty(client: &Client) -> Result<(), Error> {
+    match anything(client).await? {
+        Some(what) => Err(Error::NotEmpty(what)),
+        None => Ok(()),
+    }
+}
+
+/// Whether there is nothing but what extensions brought.
+pub(crate) async fn is_empty(client: &Client) -> Result<bool, Error> {
+    Ok(anything(client).await?.is_none())
+}
+
+/// One thing that is there, a table if there is one.
+async fn anything(client: &Client) -> Result<Option<String>, Error> {
+    let users = |catalog: &str, oid: &str| {
+        format!(
+            "{USERS} AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d \
+                 WHERE d.classid = 'pg_catalog.{catalog}'::regclass AND d.objid = {oid} AND d.deptype = 'e')"
+        )
+    };
     let sql = format!(
         "SELECT format('%s %I.%I exists', CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view' \
              WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' ELSE 'relation' END, n.nspname, c.relname), \
-             c.relkind NOT IN ('r', 'p'), n.nspname, c.relname \
+             CASE WHEN c.relkind IN ('r', 'p') THEN 0 ELSE 1 END, n.nspname, c.relname \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE {USERS} AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND NOT EXISTS (SELECT FROM \
-             pg_catalog.pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
-         UNION ALL SELECT format('schema %I exists', n.nspname), true, n.nspname, NULL FROM pg_catalog.pg_namespace n \
-         WHERE {USERS} AND n.nspname <> 'public' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d \
-             WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e') \
-         UNION ALL SELECT format('large object %s exists', oid), true, 'zzz', NULL \
-         FROM pg_catalog.pg_largeobject_metadata ORDER BY 2, 3, 4 LIMIT 1"
+         WHERE {} AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') \
+         UNION ALL SELECT format('function %I.%I exists', n.nspname, p.proname), 2, n.nspname, p.proname \
+         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE {} \
+         UNION ALL SELECT format('type %I.%I exists', n.nspname, t.typname), 2, n.nspname, t.typname \
+         FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+         WHERE {} AND t.typelem = 0 \
+         UNION ALL SELECT format('schema %I exists', n.nspname), 3, n.nspname, NULL FROM pg_catalog.pg_namespace n \
+         WHERE {} AND n.nspname <> 'public' \
+         UNION ALL SELECT format('large object %s exists', oid), 4, NULL, NULL \
+         FROM pg_catalog.pg_largeobject_metadata ORDER BY 2, 3, 4 LIMIT 1",
+        users("pg_class", "c.oid"),
+        users("pg_proc", "p.oid"),
+        users("pg_type", "t.oid"),
+        users("pg_namespace", "n.oid"),
     );
     let row = client.query_opt(&sql, &[]).await.map_err(Whom::Target.doing(LOOK))?;
-    match row {
-        Some(row) => Err(Error::NotEmpty(row.try_get(0).map_err(Whom::Target.doing(LOOK))?)),
-        None => Ok(()),
-    }
+    row.map(|row| row.try_get(0)).transpose().map_err(Whom::Target.doing(LOOK))
 }
 
 /// Refuses tables that hold rows. Those of extensions come with theirs.

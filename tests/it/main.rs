@@ -1,5 +1,6 @@
 //! Integration tests, by behaviour.
 
+mod bootstrap;
 mod compare;
 mod faults;
 mod kill;

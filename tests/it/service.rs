@@ -127,7 +127,7 @@ impl Mirror {
     }
 
     /// The binary with this mirror's configuration and nothing of the caller's environment that it would read.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
         command.arg("-c").arg(self.config_file()).args(arguments).env("HOME", self.directory.path());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {

@@ -111,7 +111,7 @@ impl Stage {
             server.execute(&format!("set search_path = public; {SCHEMA}")).await?;
         }
         commands::setup::run(&self.config).await?;
-        commands::bootstrap::run(&self.config, &[], true, true).await
+        commands::bootstrap::declare(&self.config, &[], true).await
     }
 
     /// The first rows of the source.

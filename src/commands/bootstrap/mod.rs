@@ -1,0 +1,169 @@
+//! `walcast bootstrap TARGET…` and `walcast resync TARGET`: a target becomes equal to the source while that is written.
+
+mod display;
+
+use bootstrap::{Bootstrap, Options, Progress, RolePolicy, Schema};
+use config::{Config, Target};
+use decoder::Lsn;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{print, target};
+use crate::control::{self, Answer, Request};
+use crate::failure::{Failure, Result};
+use crate::service::{self, declare_offline, forget};
+use display::Display;
+
+/// Jobs where nobody says how many: more than there are cores, or than these, do not make a copy faster.
+const JOBS_MAX: usize = 4;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    /// Tables, or parts of tables, at a time.
+    pub jobs: Option<u16>,
+    /// Rows only.
+    pub schema_exists: bool,
+}
+
+/// Declares targets that equal the source as it was when the slot was made.
+///
+/// # Errors
+/// A target cannot be reached, or the log no longer begins where the slot did.
+pub(crate) async fn declare(config: &Config, names: &[String], all: bool) -> Result<()> {
+    for target in chosen(config, names, all)? {
+        let request = Request::Declare { target: target.name.clone() };
+        let text = match control::ask(&config.log.dir, &request).await? {
+            Some(Answer::Done(text)) => text,
+            Some(_) => return Err(Failure::new("the service's answer does not fit the request")),
+            None => declare_offline(config, target).await?,
+        };
+        print(&format!("{text}\n"))?;
+    }
+    Ok(())
+}
+
+/// Copies the source to targets, one after the other.
+///
+/// # Errors
+/// Anything that can go wrong with two servers; the same command goes on with what is left to do.
+pub(crate) async fn run(config: &Config, names: &[String], all: bool, wish: Wish) -> Result<()> {
+    let copied = async {
+        for target in chosen(config, names, all)? {
+            let schema = if wish.schema_exists { Schema::Exists } else { Schema::Copied };
+            let options = options(config, target, schema, wish.jobs).await?;
+            copy(config, target, options).await.map_err(|failure| of(target, failure))?;
+        }
+        Ok(())
+    };
+    until_interrupted(copied).await
+}
+
+/// Copies a target again: its tables are emptied and filled.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) async fn resync(config: &Config, name: &str, jobs: Option<u16>) -> Result<()> {
+    let target = target(config, name)?;
+    let copied = async {
+        let options = options(config, target, Schema::Exists, jobs).await?;
+        begin_anew(config, target, &options).await.map_err(|failure| of(target, failure))?;
+        copy(config, target, options).await.map_err(|failure| of(target, failure))
+    };
+    until_interrupted(copied).await
+}
+
+fn chosen<'a>(config: &'a Config, names: &[String], all: bool) -> Result<Vec<&'a Target>> {
+    match all {
+        true => Ok(config.targets.iter().collect()),
+        false => names.iter().map(|name| target(config, name)).collect(),
+    }
+}
+
+async fn options(config: &Config, target: &Target, schema: Schema, jobs: Option<u16>) -> Result<Options> {
+    let (source, _) = replication::probe(&config.source.conninfo, &config.source.slot).await?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(Options {
+        source: config.source.conninfo.clone(),
+        target: target.conninfo.clone(),
+        identity: applier::Identity { system_id: source.system_id, slot: config.source.slot.clone() },
+        publication: config.source.publication.clone(),
+        jobs: jobs.map_or(cores.min(JOBS_MAX), usize::from),
+        schema,
+        roles: RolePolicy {
+            create: config.roles.replicate,
+            passwords: config.roles.passwords,
+            exclude: config.roles.exclude.clone(),
+        },
+    })
+}
+
+/// Copies one target and has the log applied to it.
+async fn copy(config: &Config, target: &Target, options: Options) -> Result<()> {
+    let bootstrap = Bootstrap::open(options).await?;
+    if bootstrap.finished().await?.is_none() {
+        // The log is kept from before the snapshot on.
+        let pinned = service::begin_bootstrap(config, target).await?;
+        if bootstrap.is_resumed() {
+            print(&format!("{}: goes on where it stopped\n", target.name))?;
+        }
+        copy_shown(config, target, bootstrap, pinned).await?;
+    }
+    let text = service::end_bootstrap(config, target).await?;
+    print(&format!("{text}\n"))
+}
+
+async fn copy_shown(config: &Config, target: &Target, bootstrap: Bootstrap, pinned: Lsn) -> Result<()> {
+    let progress = Progress::default();
+    let mut display = Display::new(&target.name);
+    let shown = async {
+        let copying = bootstrap.copy(pinned, &progress);
+        let showing = display.show(config, target, &progress);
+        tokio::select! {
+            copied = copying => copied.map(drop).map_err(Failure::from),
+            failure = showing => Err(failure),
+        }
+    };
+    let result = shown.await;
+    let finished = display.finish(&progress, result.is_ok());
+    result.and(finished)
+}
+
+/// Forgets what a target has, and empties its tables. What a run before began is left to be gone on with.
+async fn begin_anew(config: &Config, target: &Target, options: &Options) -> Result<()> {
+    let request = Request::Remove { target: target.name.clone() };
+    if applier::checkpoint(&target.conninfo, &options.identity).await.map_err(|e| applier_failure(&e))?.is_some()
+        && control::ask(&config.log.dir, &request).await?.is_none()
+    {
+        forget(config, target).await?;
+    }
+    Ok(bootstrap::truncate(options).await?)
+}
+
+fn applier_failure(error: &applier::Error) -> Failure {
+    Failure::new(crate::failure::with_causes(error)).maybe_hint(error.hint())
+}
+
+/// Says which target it is about.
+fn of(target: &Target, failure: Failure) -> Failure {
+    let named = Failure::new(format!("target \"{}\": {failure}", target.name));
+    named.maybe_hint(failure.hint_text().map(str::to_owned))
+}
+
+/// Ends the work when the user or the system asks for it. Everything that it has open closes with it.
+async fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let failed = |e: std::io::Error| Failure::because("could not listen for signals", &e);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let interrupted = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        () = interrupted => {
+            Err(Failure::new("interrupted").hint("run the same command again: it goes on where it stopped"))
+        }
+    }
+}
