@@ -190,8 +190,12 @@ async fn rolled_back_savepoints_of_a_streamed_transaction_leave_the_other_rows()
         .map(|row| row.trim_start_matches("I ").split(',').next().expect("key").parse().expect("number"))
         .collect();
     assert_eq!(keys, (1..=505).collect::<Vec<_>>());
-    let streamed = fixture.sql("SELECT stream_txns > 0 FROM pg_stat_replication_slots");
-    assert_eq!(streamed, "t", "the transaction was meant to be streamed");
+    // The server's statistics come late.
+    let asked = Instant::now();
+    while fixture.sql("SELECT stream_txns > 0 FROM pg_stat_replication_slots") != "t" {
+        assert!(asked.elapsed() < DEADLINE, "the transaction was meant to be streamed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The Relation message of a table whose first row stood in a rolled-back savepoint is not sent again.
