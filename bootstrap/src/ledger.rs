@@ -38,9 +38,13 @@ pub(crate) enum Phase {
     PreData,
     /// All tables are whole and have their indexes; the rest of the schema was begun.
     Rest,
+    /// Tables are as of different positions. Once the applier has brought them to the same one, what is about several
+    /// tables can be made.
+    Leveling,
 }
 
-const PHASES: [(&str, Phase); 3] = [("begun", Phase::Begun), ("pre_data", Phase::PreData), ("rest", Phase::Rest)];
+const PHASES: [(&str, Phase); 4] =
+    [("begun", Phase::Begun), ("pre_data", Phase::PreData), ("rest", Phase::Rest), ("leveling", Phase::Leveling)];
 
 impl Phase {
     fn as_str(self) -> &'static str {
@@ -183,18 +187,26 @@ impl Ledger {
         names.collect::<Result<_, _>>().map_err(Whom::Target.doing(DOING))
     }
 
-    /// The smallest start of a table; `None` when there is no table.
-    pub(crate) async fn smallest_start(&self) -> Result<Option<Lsn>, Error> {
-        let sql = "SELECT min(start_lsn)::text FROM walcast.copied WHERE system_id = $1 AND slot = $2";
+    /// The smallest and the largest start of a table; `None` when there is no table.
+    pub(crate) async fn starts(&self) -> Result<Option<(Lsn, Lsn)>, Error> {
+        let sql =
+            "SELECT min(start_lsn)::text, max(start_lsn)::text FROM walcast.copied WHERE system_id = $1 AND slot = $2";
         let row =
             self.client.query_one(sql, &[&self.system_id, &self.slot]).await.map_err(Whom::Target.doing(DOING))?;
-        let text: Option<String> = row.try_get(0).map_err(Whom::Target.doing(DOING))?;
-        text.map(|text| text.parse()).transpose().map_err(|_| Whom::Target.strange(DOING))
+        let text = |at: usize| row.try_get::<_, Option<&str>>(at).map_err(Whom::Target.doing(DOING));
+        let (Some(first), Some(last)) = (text(0)?, text(1)?) else { return Ok(None) };
+        let parsed = first.parse().ok().zip(last.parse().ok());
+        parsed.map(Some).ok_or_else(|| Whom::Target.strange(DOING))
     }
 
     /// What notes whole tables as of `start`.
     pub(crate) fn mark(&self, start: Lsn) -> Mark {
-        Mark { system_id: self.system_id.clone(), slot: self.slot.clone(), start }
+        Mark { system_id: self.system_id.clone(), slot: self.slot.clone(), start, lane: None }
+    }
+
+    /// What notes that a table was copied again as of `start`, and is to be caught up in this lane.
+    pub(crate) fn lane_mark(&self, lane: String, start: Lsn) -> Mark {
+        Mark { lane: Some(lane), ..self.mark(start) }
     }
 }
 
@@ -204,6 +216,7 @@ pub(crate) struct Mark {
     system_id: String,
     slot: String,
     start: Lsn,
+    lane: Option<String>,
 }
 
 impl Mark {
@@ -211,6 +224,14 @@ impl Mark {
     pub(crate) fn sql(&self, table: &Table, bytes: u64) -> String {
         let [system_id, slot, schema, name] =
             [&self.system_id, &self.slot, &table.schema, &table.name].map(|text| quote_literal(text));
+        if let Some(lane) = &self.lane {
+            let (lane, start) = (quote_literal(lane), self.start);
+            return format!(
+                "INSERT INTO walcast.checkpoint (system_id, slot, lsn) VALUES ({system_id}, {lane}, '{start}'); \
+                 UPDATE walcast.copied SET bytes = {bytes} WHERE system_id = {system_id} AND slot = {slot} \
+                 AND schema_name = {schema} AND table_name = {name}"
+            );
+        }
         format!(
             "INSERT INTO walcast.copied (system_id, slot, schema_name, table_name, start_lsn, bytes) \
              VALUES ({system_id}, {slot}, {schema}, {name}, '{}', {bytes})",

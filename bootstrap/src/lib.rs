@@ -17,7 +17,8 @@
 //! `orders` is copied and noted with 0/1500; the command is killed while `lines` is being copied. Started again, it takes
 //! a new snapshot at 0/1900, passes over `orders`, empties `lines`, copies it and notes it with 0/1900. The checkpoint is
 //! declared at 0/1500. The applier passes over the changes of `lines` in transactions with `commit_lsn` < 0/1900, which
-//! `lines` has; from there on, both tables show the same moment.
+//! `lines` has; from there on, both tables show the same moment. Only then foreign keys between them can be made, and
+//! materialized views be filled ([`Bootstrap::level`]).
 //!
 //! # What is left behind
 //!
@@ -56,7 +57,7 @@ mod work;
 pub use error::{Error, Whom};
 pub use failpoint::VARIABLE as FAILPOINTS_VARIABLE;
 pub use progress::{Progress, Running, Stage, View};
-pub use run::{Bootstrap, truncate};
+pub use run::{Bootstrap, Copied, truncate};
 
 use applier::Identity;
 use connection::Conninfo;

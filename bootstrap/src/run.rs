@@ -1,5 +1,7 @@
 //! The steps of a bootstrap, each of which can be the one at which the run before ended.
 
+mod level;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ use crate::target::{self, Existing, Tables};
 use crate::work::{Copying, Emptying, Work, truncate_sql};
 use crate::{Options, Schema, finish, large_objects, roles, sequences, session};
 
+
 /// How often a snapshot is taken anew because a table was rewritten just then.
 const ATTEMPTS: u32 = 5;
 
@@ -34,6 +37,15 @@ pub struct Bootstrap {
     state: Option<State>,
     /// The checkpoint, if an earlier run ended after it was declared.
     declared: Option<Lsn>,
+}
+
+/// A target whose rows are all there, and that has a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// Where the applier begins.
+    pub checkpoint: Lsn,
+    /// Tables are as of different positions. Once this has been applied, [`Bootstrap::level`] is to follow.
+    pub level: Option<Lsn>,
 }
 
 impl Bootstrap {
@@ -71,15 +83,18 @@ impl Bootstrap {
         self.state.is_some()
     }
 
-    /// The checkpoint, if an earlier run did everything but say so.
+    /// What an earlier run has copied, if it copied everything; then there may be something left to be done after it.
     ///
     /// # Errors
     /// The target is lost.
-    pub async fn finished(&self) -> Result<Option<Lsn>, Error> {
-        if self.declared.is_some() {
+    pub async fn copied(&self) -> Result<Option<Copied>, Error> {
+        let Some(checkpoint) = self.declared else { return Ok(None) };
+        let phase = self.state.as_ref().map(|state| state.phase);
+        let starts = self.ledger.starts().await?.filter(|_| phase == Some(Phase::Leveling));
+        if starts.is_none() {
             self.ledger.finish().await?;
         }
-        Ok(self.declared)
+        Ok(Some(Copied { checkpoint, level: starts.map(|(_, last)| last) }))
     }
 
     /// Copies everything that is not copied yet, and declares the checkpoint. The log is kept from `pinned` on, which is
@@ -87,7 +102,7 @@ impl Bootstrap {
     ///
     /// # Errors
     /// Anything that can go wrong with two servers. What was done is on record; [`open`](Bootstrap::open) goes on with it.
-    pub async fn copy(self, pinned: Lsn, progress: &Progress) -> Result<Lsn, Error> {
+    pub async fn copy(&self, pinned: Lsn, progress: &Progress) -> Result<Copied, Error> {
         progress.enter(Stage::Snapshot);
         let state = match &self.state {
             Some(state) => state.clone(),
@@ -101,13 +116,18 @@ impl Bootstrap {
         let dump = self.schema(&state, &snapshot, &tables, progress).await?;
         let rest = self.rows(&snapshot, tables, (pinned, state.phase), dump.as_ref(), progress).await?;
         progress.enter(Stage::Rest);
-        self.rest(&state, &snapshot, dump.as_deref(), rest, progress).await?;
+        let (first, last) = self.ledger.starts().await?.unwrap_or((snapshot.lsn, snapshot.lsn));
+        // Foreign keys need not hold between tables as of different positions.
+        let level = (first != last && dump.is_some()).then_some(last);
+        self.rest(&state, &snapshot, (dump.as_deref(), level), rest, progress).await?;
         failpoint::reach(Failpoint::BeforeDeclare);
         self.ledger.flush().await?;
-        let start = self.ledger.smallest_start().await?.unwrap_or(snapshot.lsn);
-        applier::declare(&self.options.target, &self.options.identity, start).await?;
-        self.ledger.finish().await?;
-        Ok(start)
+        applier::declare(&self.options.target, &self.options.identity, first).await?;
+        match level {
+            Some(_) => self.ledger.reach(Phase::Leveling).await?,
+            None => self.ledger.finish().await?,
+        }
+        Ok(Copied { checkpoint: first, level })
     }
 
     /// A snapshot and the tables in it, locked as the snapshot shows them.
@@ -136,7 +156,7 @@ impl Bootstrap {
         let mut excluded = schema::own_objects(&snapshot.keeper, &self.options.publication).await?;
         excluded.extend(schema::unmet_foreign_keys(&snapshot.keeper, tables, progress).await?);
         let servers = (&self.options.source, &self.options.target);
-        let dump = Dump::take(programs, servers, snapshot, &excluded).await?;
+        let dump = Dump::take(programs, servers, Some(snapshot), &excluded).await?;
         match &state.digest {
             Some(digest) if *digest != dump.digest => return Err(Error::SchemaChanged),
             Some(_) => {}
@@ -227,19 +247,22 @@ impl Bootstrap {
         &self,
         state: &State,
         snapshot: &Snapshot,
-        dump: Option<&Dump>,
-        rest: Vec<u32>,
+        (dump, level): (Option<&Dump>, Option<Lsn>),
+        mut rest: Vec<u32>,
         progress: &Progress,
     ) -> Result<(), Error> {
         let client = &self.ledger.client;
         if let Some(dump) = dump {
-            // Tables would have to be copied again if one of them were noted on disk and the rows before were not.
+            if level.is_some() {
+                let later: BTreeSet<u32> = dump.post_data().filter(|e| e.is_foreign_key()).map(|e| e.id).collect();
+                rest.retain(|id| !later.contains(id));
+            }
             self.ledger.reach(Phase::Rest).await?;
             let how = if state.phase == Phase::Rest { Restore::Again } else { Restore::New };
             dump.restore_parallel(&rest, self.options.jobs, how).await?;
         }
         sequences::copy(&snapshot.keeper, client, progress).await?;
-        if let Some(dump) = dump {
+        if let (Some(dump), None) = (dump, level) {
             finish::refresh(&snapshot.keeper, client, dump).await?;
         }
         finish::analyze_partitioned(client).await

@@ -1,6 +1,6 @@
 //! The source's schema at the snapshot, and making it on the target step by step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use connection::Conninfo;
 use sha2::{Digest, Sha256};
@@ -47,13 +47,14 @@ impl Dump {
     pub(crate) async fn take(
         programs: Programs,
         (source, server): (&Conninfo, &Conninfo),
-        snapshot: &Snapshot,
+        snapshot: Option<&Snapshot>,
         excluded: &BTreeSet<(u32, u32)>,
     ) -> Result<Dump, Error> {
         let file = Anonymous::new("schema")?;
-        let (path, name) = (file.path(), format!("--snapshot={}", snapshot.name));
-        let arguments =
-            ["-Fc", "--schema-only", "--no-subscriptions", "--exclude-schema=walcast", "--no-sync", &name, "-f", &path];
+        let (path, name) = (file.path(), snapshot.map(|snapshot| format!("--snapshot={}", snapshot.name)));
+        let mut arguments =
+            vec!["-Fc", "--schema-only", "--no-subscriptions", "--exclude-schema=walcast", "--no-sync", "-f", &path];
+        arguments.extend(name.as_deref());
         let from = Server::new(source, "-c idle_session_timeout=0")?;
         programs.run(PG_DUMP, "dump the source's schema", &arguments, Some(&from)).await?;
         let target = Server::new(server, RESTORE_OPTIONS)?;
@@ -140,6 +141,20 @@ impl Dump {
 fn list_of(ids: &[u32]) -> Result<Anonymous, Error> {
     let text: String = ids.iter().map(|id| format!("{id};\n")).collect();
     Anonymous::with("list", text.as_bytes())
+}
+
+/// Foreign keys by their OID: schema, table and name.
+pub(crate) async fn foreign_keys(
+    client: &Client,
+    whom: Whom,
+) -> Result<BTreeMap<u32, (String, String, String)>, Error> {
+    const DOING: &str = "read foreign keys";
+    let sql = "SELECT k.oid, n.nspname::text, t.relname::text, k.conname::text FROM pg_catalog.pg_constraint k \
+               JOIN pg_catalog.pg_class t ON t.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace \
+               WHERE k.contype = 'f'";
+    let rows = client.query(sql, &[]).await.map_err(whom.doing(DOING))?;
+    let key = |row: &Row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)));
+    rows.iter().map(key).collect::<Result<_, _>>().map_err(whom.doing(DOING))
 }
 
 /// A digest of the statements: without comments, which hold times, and without the key of `\restrict`, which is random.

@@ -20,6 +20,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    pub(crate) fn is_foreign_key(&self) -> bool {
+        self.object.0 == PG_CONSTRAINT && self.text.starts_with("FK CONSTRAINT ")
+    }
+
     /// Whether it says something of another object, and is of no use without that.
     fn is_about_another(&self) -> bool {
         ["COMMENT ", "ACL ", "SECURITY LABEL "].iter().any(|kind| self.text.starts_with(kind))

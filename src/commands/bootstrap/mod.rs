@@ -2,7 +2,7 @@
 
 mod display;
 
-use bootstrap::{Bootstrap, Options, Progress, RolePolicy, Schema};
+use bootstrap::{Bootstrap, Copied, Options, Progress, RolePolicy, Schema};
 use config::{Config, Target};
 use decoder::Lsn;
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,7 +79,7 @@ fn chosen<'a>(config: &'a Config, names: &[String], all: bool) -> Result<Vec<&'a
     }
 }
 
-async fn options(config: &Config, target: &Target, schema: Schema, jobs: Option<u16>) -> Result<Options> {
+pub(super) async fn options(config: &Config, target: &Target, schema: Schema, jobs: Option<u16>) -> Result<Options> {
     let (source, _) = replication::probe(&config.source.conninfo, &config.source.slot).await?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(Options {
@@ -100,32 +100,55 @@ async fn options(config: &Config, target: &Target, schema: Schema, jobs: Option<
 /// Copies one target and has the log applied to it.
 async fn copy(config: &Config, target: &Target, options: Options) -> Result<()> {
     let bootstrap = Bootstrap::open(options).await?;
-    if bootstrap.finished().await?.is_none() {
-        // The log is kept from before the snapshot on.
-        let pinned = service::begin_bootstrap(config, target).await?;
-        if bootstrap.is_resumed() {
-            print(&format!("{}: goes on where it stopped\n", target.name))?;
+    let copied = match bootstrap.copied().await? {
+        Some(copied) => copied,
+        None => {
+            // The log is kept from before the snapshot on.
+            let pinned = service::begin_bootstrap(config, target).await?;
+            if bootstrap.is_resumed() {
+                print(&format!("{}: goes on where it stopped\n", target.name))?;
+            }
+            copy_shown(config, target, &bootstrap, pinned).await?
         }
-        copy_shown(config, target, bootstrap, pinned).await?;
-    }
+    };
     let text = service::end_bootstrap(config, target).await?;
-    print(&format!("{text}\n"))
+    print(&format!("{text}\n"))?;
+    match copied.level {
+        Some(lsn) => level(config, target, &bootstrap, lsn).await,
+        None => Ok(()),
+    }
 }
 
-async fn copy_shown(config: &Config, target: &Target, bootstrap: Bootstrap, pinned: Lsn) -> Result<()> {
+async fn copy_shown(config: &Config, target: &Target, bootstrap: &Bootstrap, pinned: Lsn) -> Result<Copied> {
     let progress = Progress::default();
     let mut display = Display::new(&target.name);
     let shown = async {
         let copying = bootstrap.copy(pinned, &progress);
         let showing = display.show(config, target, &progress);
         tokio::select! {
-            copied = copying => copied.map(drop).map_err(Failure::from),
+            copied = copying => copied.map_err(Failure::from),
             failure = showing => Err(failure),
         }
     };
     let result = shown.await;
-    let finished = display.finish(&progress, result.is_ok());
-    result.and(finished)
+    display.finish(&progress, result.is_ok())?;
+    result
+}
+
+/// Waits until all tables show the same moment, and makes what needs that.
+async fn level(config: &Config, target: &Target, bootstrap: &Bootstrap, lsn: Lsn) -> Result<()> {
+    print(&format!("{}: waits until {lsn} is applied, to make foreign keys\n", target.name))?;
+    let request = Request::Wait { target: target.name.clone(), lsn, timeout_ms: None };
+    if control::ask(&config.log.dir, &request).await?.is_none() {
+        return Err(Failure::new("foreign keys and materialized views are still to be made, and the service is not running")
+            .hint("start it with `walcast run`, then run the same command again"));
+    }
+    let progress = Progress::default();
+    let leveled = bootstrap.level(&progress).await;
+    for note in progress.take_notes() {
+        print(&format!("{}: {note}\n", target.name))?;
+    }
+    Ok(leveled?)
 }
 
 /// Forgets what a target has, and empties its tables. What a run before began is left to be gone on with.
@@ -150,7 +173,7 @@ fn of(target: &Target, failure: Failure) -> Failure {
 }
 
 /// Ends the work when the user or the system asks for it. Everything that it has open closes with it.
-async fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
+pub(super) async fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
     let failed = |e: std::io::Error| Failure::because("could not listen for signals", &e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
