@@ -97,6 +97,24 @@ pub(crate) enum Request {
         /// The target.
         target: String,
     },
+    /// Keep the log for a table that is about to be copied again, and leave it alone; [`Answer::Pinned`].
+    BeginResync {
+        /// The target.
+        target: String,
+        /// The table's schema.
+        schema: String,
+        /// Its name.
+        table: String,
+    },
+    /// The table is copied: bring it to where the others are.
+    EndResync {
+        /// The target.
+        target: String,
+        /// The table's schema.
+        schema: String,
+        /// Its name.
+        table: String,
+    },
     /// The copy is whole and has its checkpoint: apply what the log kept.
     EndBootstrap {
         /// The target.
@@ -237,7 +255,7 @@ pub(crate) async fn serve(listener: Listener, service: Arc<Service>, shutdown: C
 }
 
 /// One connection. A client that went away before its answer is none of the service's concern.
-async fn answer(stream: UnixStream, service: &Service) {
+async fn answer(stream: UnixStream, service: &Arc<Service>) {
     let mut stream = BufReader::new(stream);
     let line = match tokio::time::timeout(REQUEST_TIMEOUT, read_line(&mut stream)).await {
         Ok(Ok(line)) if !line.is_empty() => line,
@@ -275,7 +293,7 @@ fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     line
 }
 
-async fn execute(request: Request, service: &Service) -> Answer {
+async fn execute(request: Request, service: &Arc<Service>) -> Answer {
     match request {
         Request::Status => Answer::Status(Box::new(service.status())),
         Request::Pause { target } => service.pause(&target).await.into(),
@@ -286,10 +304,14 @@ async fn execute(request: Request, service: &Service) -> Answer {
         Request::Skip { target, lsn, reason } => service.skip(&target, lsn, reason).await.into(),
         Request::Declare { target } => service.declare(&target).await.into(),
         Request::Remove { target } => service.remove(&target).await.into(),
-        Request::BeginBootstrap { target } => match service.begin_bootstrap(&target) {
-            Ok(lsn) => Answer::Pinned { lsn },
-            Err(failure) => Err(failure).into(),
-        },
+        Request::BeginBootstrap { target } => pinned(service.begin_bootstrap(&target)),
+        Request::BeginResync { target, schema, table } => pinned(service.begin_resync(&target, &(schema, table)).await),
+        Request::EndResync { target, schema, table } => {
+            // It goes on when the client has gone.
+            let service = Arc::clone(service);
+            let ended = tokio::spawn(async move { service.end_resync(&target, &(schema, table)).await });
+            ended.await.unwrap_or_else(|e| Err(Failure::because("applying failed", &e))).into()
+        }
         Request::BootstrapProgress { target, copied_bytes, expected_bytes, tables_done, tables } => {
             let progress = Progress { copied_bytes, expected_bytes, tables_done, tables };
             service.bootstrap_progress(&target, progress).into()
@@ -297,6 +319,10 @@ async fn execute(request: Request, service: &Service) -> Answer {
         Request::Hold { .. } => unreachable!("a hold is a conversation of its own"),
         Request::EndBootstrap { target } => service.end_bootstrap(&target).await.into(),
     }
+}
+
+fn pinned(lsn: Result<Lsn>) -> Answer {
+    lsn.map_or_else(|failure| Err(failure).into(), |lsn| Answer::Pinned { lsn })
 }
 
 /// Asks the running service; `None` when none is running on this log.

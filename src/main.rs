@@ -74,7 +74,9 @@ async fn dispatch(cli: &Cli) -> Result<()> {
         Command::Resume { target } => commands::targets::resume(&config, target).await,
         Command::Wait { target, lsn, timeout } => commands::wait::run(&config, target, *lsn, *timeout).await,
         Command::Skip { target, lsn, reason } => commands::targets::skip(&config, target, *lsn, reason).await,
-        Command::Resync { table: Some(_), .. } => commands::later("resync --table", "copying one table again"),
+        Command::Resync { target, table: Some(table), jobs } => {
+            commands::resync::table(&config, target, table, *jobs).await
+        }
         Command::Resync { target, table: None, jobs } => commands::bootstrap::resync(&config, target, *jobs).await,
         Command::Remove { target } => commands::targets::remove(&config, target).await,
         Command::Log { command: LogCommand::Ls } => commands::log::ls(&config),

@@ -9,6 +9,10 @@
 //! | `start_lsn` NULL: it is being copied again | passed over | passed over |
 //! | none | applied | applied |
 //!
+//! A table that is copied again is then caught up in a *lane*: another session, with a checkpoint of its own, that passes
+//! over everything else. When the lane has reached the target's other tables, both are held, `start_lsn` becomes the
+//! lane's position, and the lane's checkpoint goes, in one transaction: [`set_aside`] and [`rejoin`].
+//!
 //! Tables go by the name that the log gives them at the time of the change. Rows are read when a session begins, and
 //! again on [`Command::Reload`](crate::Command::Reload); once the target has passed all positions nothing is looked up
 //! any more.
@@ -80,6 +84,13 @@ impl Filter {
         Ok(filter)
     }
 
+    /// Everything but one table is passed over.
+    pub(crate) fn only(schema: &str, table: &str) -> Filter {
+        let name = TableName { schema: schema.to_owned(), table: table.to_owned() };
+        let tables = [(name, Start::Anywhere)].into_iter().collect();
+        Filter { tables, others: Start::Never, met: HashMap::new() }
+    }
+
     /// Something may have to be passed over: the one question that is asked of every change.
     #[inline]
     pub(crate) fn is_active(&self) -> bool {
@@ -136,13 +147,51 @@ async fn is_there(session: &mut Session) -> Result<bool, Error> {
     Ok(rows.first().and_then(|row| row.first()?.as_deref()) == Some("t"))
 }
 
-/// Removes all that is noted of a target's copy.
+/// Removes all that is noted of a target's copy, and the checkpoints of lanes.
 pub(crate) async fn forget(session: &mut Session, identity: &Identity) -> Result<(), Error> {
     if is_there(session).await? {
-        let sql = "DELETE FROM walcast.copied WHERE system_id = $1 AND slot = $2";
-        session.query(sql, &[&identity.system_id.to_string(), &identity.slot]).await?;
+        for sql in [
+            "DELETE FROM walcast.copied WHERE system_id = $1 AND slot = $2",
+            "DELETE FROM walcast.checkpoint WHERE system_id = $1 AND starts_with(slot, $2 || ' ')",
+        ] {
+            session.query(sql, &[&identity.system_id.to_string(), &identity.slot]).await?;
+        }
     }
     Ok(())
+}
+
+/// Notes that a table is copied again. A copy that was made before is of use if its lane is not before `kept`.
+pub(crate) async fn set_aside(
+    session: &mut Session,
+    identity: &Identity,
+    (schema, table): (&str, &str),
+    kept: Lsn,
+) -> Result<(), Error> {
+    let (system_id, lane) = (identity.system_id.to_string(), identity.lane(schema, table));
+    let sql = "INSERT INTO walcast.copied (system_id, slot, schema_name, table_name) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (system_id, slot, schema_name, table_name) DO UPDATE SET start_lsn = NULL";
+    session.query(sql, &[&system_id, &identity.slot, schema, table]).await?;
+    let sql = "DELETE FROM walcast.checkpoint WHERE system_id = $1 AND slot = $2 AND lsn < $3::text::pg_lsn";
+    session.query(sql, &[&system_id, &lane.slot, &kept.to_string()]).await?;
+    Ok(())
+}
+
+/// Notes that a table is complete as of `start`, and ends its lane.
+pub(crate) async fn rejoin(
+    session: &mut Session,
+    identity: &Identity,
+    (schema, table): (&str, &str),
+    start: Lsn,
+) -> Result<(), Error> {
+    let (system_id, lane) = (identity.system_id.to_string(), identity.lane(schema, table));
+    let sql = "WITH ended AS (DELETE FROM walcast.checkpoint WHERE system_id = $1 AND slot = $2) \
+         UPDATE walcast.copied SET start_lsn = $3::text::pg_lsn, copied_at = now() \
+         WHERE system_id = $1 AND slot = $4 AND schema_name = $5 AND table_name = $6 RETURNING 1";
+    let parameters = [&system_id, &lane.slot, &start.to_string(), &identity.slot, schema, table];
+    match session.query(sql, &parameters.map(|text: &str| text)).await?.len() {
+        1 => Ok(()),
+        _ => Err(Error::Answer("a table that is not set aside")),
+    }
 }
 
 #[cfg(test)]

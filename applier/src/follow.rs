@@ -245,7 +245,7 @@ impl Follower {
             () = control.interrupted() => None,
             () = control.limit_changed(limit) => None,
             () = tokio::time::sleep(nap) => None,
-            command = self.commands.recv() => command,
+            Some(command) = self.commands.recv() => Some(command),
         };
         self.obey(following, command).await
     }
@@ -258,7 +258,7 @@ impl Follower {
             () = control.interrupted() => None,
             () = control.limit_changed(Some(limit)) => None,
             () = tokio::time::sleep(nap) => None,
-            command = self.commands.recv() => command,
+            Some(command) = self.commands.recv() => Some(command),
         };
         self.obey(following, command).await
     }
@@ -270,7 +270,7 @@ impl Follower {
                 answer(reply, Err(Error::NotStoppedThere { asked: lsn, stopped: None }));
             }
             Some(Command::Reload { reply }) => {
-                following.target.reload(&self.options.identity, following.applied).await?;
+                following.target.reload(&self.options, following.applied).await?;
                 answer(reply, Ok(()));
             }
             None => {}

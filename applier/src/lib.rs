@@ -81,6 +81,33 @@ pub async fn declare(conninfo: &Conninfo, identity: &Identity, lsn: Lsn) -> Resu
     Ok(())
 }
 
+/// Has the applier pass over a table (schema, name) from its next look at `walcast.copied` on, because it is about to be
+/// copied again. What an earlier attempt copied as of before `kept` is of no use any more. The copy's end is noted by a
+/// checkpoint of [`Identity::lane`].
+///
+/// # Errors
+/// The target can't be reached or written.
+pub async fn set_aside(conninfo: &Conninfo, identity: &Identity, table: (&str, &str), kept: Lsn) -> Result<(), Error> {
+    let mut session = Session::connect(conninfo, "resync").await?;
+    checkpoint::install(&mut session).await?;
+    copied::set_aside(&mut session, identity, table, kept).await?;
+    session.close().await;
+    Ok(())
+}
+
+/// Ends that: the table is complete as of `start`, which is not before the applier's position. The applier must not apply
+/// anything until it has looked at `walcast.copied` again.
+///
+/// # Errors
+/// The target can't be reached or written; the table was not set aside.
+pub async fn rejoin(conninfo: &Conninfo, identity: &Identity, table: (&str, &str), start: Lsn) -> Result<(), Error> {
+    let mut session = Session::connect(conninfo, "resync").await?;
+    session.simple("SET synchronous_commit = on").await?;
+    copied::rejoin(&mut session, identity, table, start).await?;
+    session.close().await;
+    Ok(())
+}
+
 /// The target's checkpoint, read without disturbing whoever applies; `None` when there is none.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use decoder::{Lsn, PgTimestamp, Xid};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::name::TableName;
 
 /// Whose checkpoint: the stream that a target follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,14 @@ pub struct Identity {
     pub system_id: u64,
     /// The slot's name; unique within the source.
     pub slot: String,
+}
+
+impl Identity {
+    /// Whose checkpoint a table has that is caught up by itself after it was copied again. No slot has such a name.
+    pub fn lane(&self, schema: &str, table: &str) -> Identity {
+        let table = TableName { schema: schema.to_owned(), table: table.to_owned() };
+        Identity { system_id: self.system_id, slot: format!("{} {}", self.slot, table.quoted()) }
+    }
 }
 
 impl From<&segment_log::Identity> for Identity {
@@ -34,6 +43,8 @@ pub struct TargetOptions {
     pub identity: Identity,
     /// A batch ends with the transaction that reaches this many rows.
     pub batch_max_rows: u32,
+    /// Only this table (schema, name) is applied to, and everything else passed over: see [`Identity::lane`].
+    pub only: Option<(String, String)>,
     /// How long a transaction may be held back to share a batch. The ordered tier never holds one back.
     pub batch_max_delay: Duration,
 }

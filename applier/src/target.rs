@@ -85,14 +85,14 @@ impl Target {
     pub(crate) async fn connect(options: &TargetOptions) -> Result<Target, Error> {
         let mut session = Session::connect(&options.conninfo, &options.name).await?;
         let checkpoint = Checkpoint::open(&mut session, &options.identity).await?;
-        let filter = Filter::read(&mut session, &options.identity, checkpoint.lsn).await?;
+        let filter = filter(&mut session, options, checkpoint.lsn).await?;
         session.prepare_fixed(checkpoint.statement()).await?;
         Ok(Target { session, checkpoint, relations: Relations::default(), filter })
     }
 
     /// Reads anew, between two batches, what is to be passed over.
-    pub(crate) async fn reload(&mut self, identity: &Identity, applied: Lsn) -> Result<(), Error> {
-        self.filter = Filter::read(&mut self.session, identity, applied).await?;
+    pub(crate) async fn reload(&mut self, options: &TargetOptions, applied: Lsn) -> Result<(), Error> {
+        self.filter = filter(&mut self.session, options, applied).await?;
         Ok(())
     }
 
@@ -463,6 +463,13 @@ impl Target {
     /// Ends the session.
     pub(crate) async fn close(self) {
         self.session.close().await;
+    }
+}
+
+async fn filter(session: &mut Session, options: &TargetOptions, applied: Lsn) -> Result<Filter, Error> {
+    match &options.only {
+        Some((schema, table)) => Ok(Filter::only(schema, table)),
+        None => Filter::read(session, &options.identity, applied).await,
     }
 }
 

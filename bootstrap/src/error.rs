@@ -143,6 +143,9 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
+    /// A table that is to be copied again is none of the publication's.
+    #[error("table {0} is not published")]
+    NotPublished(String),
     /// The publication does not exist.
     #[error("publication \"{0}\" does not exist on the source")]
     NoPublication(String),
@@ -182,6 +185,7 @@ impl Error {
                 "`walcast remove` the target, empty its database, and begin anew: what is there has the old schema"
             }
             Error::Rewritten { .. } => "run it again when no DDL or TRUNCATE runs on the source",
+            Error::NotPublished(_) => "`walcast setup` publishes what [source] tables names",
             Error::NoPublication(_) => "run `walcast setup` first",
             Error::Worker(_) => "run the same command again: it goes on where it stopped",
         };

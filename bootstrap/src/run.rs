@@ -1,5 +1,6 @@
 //! The steps of a bootstrap, each of which can be the one at which the run before ended.
 
+mod again;
 mod level;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use crate::target::{self, Existing, Tables};
 use crate::work::{Copying, Emptying, Work, truncate_sql};
 use crate::{Options, Schema, finish, large_objects, roles, sequences, session};
 
+pub use again::copy_table;
 
 /// How often a snapshot is taken anew because a table was rewritten just then.
 const ATTEMPTS: u32 = 5;

@@ -4,6 +4,7 @@ pub(crate) mod bootstrap;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod log;
+pub(crate) mod resync;
 pub(crate) mod run;
 pub(crate) mod setup;
 pub(crate) mod status;
@@ -18,15 +19,6 @@ use capture::{Installation, Outcome, Step};
 use config::{Config, Target};
 
 use crate::failure::{Failure, Result};
-
-/// A command of the contract that is not there yet.
-///
-/// # Errors
-/// Always.
-pub(crate) fn later(command: &str, what: &str) -> Result<()> {
-    Err(Failure::new(format!("`walcast {command}` is not in this version: {what} comes in a later one"))
-        .hint("walcast --help lists the commands"))
-}
 
 /// What the configuration wants to be installed on the source.
 fn installation(config: &Config) -> Installation {

@@ -67,7 +67,6 @@ async fn send(stream: &mut BufReader<UnixStream>, answer: &Answer) {
 /// The client's side: the target is held until this is dropped.
 pub(crate) struct Hold {
     stream: BufReader<UnixStream>,
-    applied_lsn: Option<Lsn>,
 }
 
 impl Hold {
@@ -77,14 +76,9 @@ impl Hold {
     /// The service refuses, or went away.
     pub(crate) async fn open(log_dir: &Path, target: &str) -> Result<Option<Hold>> {
         let Some(stream) = connect(log_dir).await? else { return Ok(None) };
-        let mut hold = Hold { stream: BufReader::new(stream), applied_lsn: None };
+        let mut hold = Hold { stream: BufReader::new(stream) };
         hold.ask(&Request::Hold { target: target.to_owned() }).await?;
         Ok(Some(hold))
-    }
-
-    /// What the target has applied and committed; it rests there.
-    pub(crate) fn applied_lsn(&self) -> Option<Lsn> {
-        self.applied_lsn
     }
 
     /// Lets the target apply every transaction with a `commit_lsn` before `limit`, none at or after it, and returns once
@@ -100,9 +94,8 @@ impl Hold {
         self.stream.write_all(&encode(request)).await.map_err(lost)?;
         let line = read_line(&mut self.stream).await.map_err(lost)?;
         match decode(&line)? {
-            Answer::Held { applied_lsn } => self.applied_lsn = applied_lsn,
-            _ => return Err(Failure::new("the service's answer does not fit the request")),
+            Answer::Held { .. } => Ok(()),
+            _ => Err(Failure::new("the service's answer does not fit the request")),
         }
-        Ok(())
     }
 }

@@ -105,8 +105,9 @@ impl Service {
 
     /// From where the log is kept for copies.
     pub(super) fn pins(&self) -> Vec<Option<Lsn>> {
-        let pins = self.config.targets.iter().filter_map(|target| self.marks.bootstrapping(&target.name));
-        pins.map(Some).collect()
+        let names = || self.config.targets.iter().map(|target| &target.name);
+        let tables = names().filter_map(|name| self.marks.resyncing(name)).map(|(lsn, _)| lsn);
+        names().filter_map(|name| self.marks.bootstrapping(name)).chain(tables).map(Some).collect()
     }
 
     /// Releases what the targets' checkpoints hold by now.

@@ -77,7 +77,8 @@ impl Drop for Hold<'_> {
     }
 }
 
-fn check_running(name: &str, status: &Status) -> Result<()> {
+/// Refuses a target that is not being applied to.
+pub(super) fn check_running(name: &str, status: &Status) -> Result<()> {
     if !matches!(status.state, State::New | State::Paused | State::Stopped | State::Desync) {
         return Ok(());
     }

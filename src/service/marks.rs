@@ -74,6 +74,28 @@ impl Marks {
         }
     }
 
+    /// From where the log is kept for a table that is copied again, and which one (schema, name). A mark that cannot be
+    /// read counts as none.
+    pub(crate) fn resyncing(&self, target: &str) -> Option<(Lsn, (String, String))> {
+        let text = fs::read_to_string(self.resyncing_path(target)).ok()?;
+        let (lsn, schema, table) = serde_json::from_str::<(String, String, String)>(&text).ok()?;
+        Some((lsn.parse().ok()?, (schema, table)))
+    }
+
+    /// Remembers it, or that it is over.
+    ///
+    /// # Errors
+    /// The file cannot be written or removed.
+    pub(crate) fn set_resyncing(&self, target: &str, from: Option<(Lsn, &(String, String))>) -> Result<()> {
+        let path = self.resyncing_path(target);
+        match from {
+            Some((lsn, (schema, table))) => {
+                replace(&path, &serde_json::json!([lsn.to_string(), schema, table]).to_string())
+            }
+            None => remove(&path),
+        }
+    }
+
     /// Whose log it is and where it began when it was new; `None` when that is not known.
     pub(crate) fn origin(&self) -> Option<Origin> {
         let text = fs::read_to_string(self.dir.join(ORIGIN)).ok()?;
@@ -96,6 +118,10 @@ impl Marks {
 
     fn bootstrapping_path(&self, target: &str) -> PathBuf {
         self.dir.join(format!("{target}.bootstrapping"))
+    }
+
+    fn resyncing_path(&self, target: &str) -> PathBuf {
+        self.dir.join(format!("{target}.resyncing"))
     }
 }
 
@@ -155,6 +181,17 @@ mod tests {
         assert_eq!(marks.bootstrapping("berlin"), Some(Lsn::ZERO), "it is a copy that the log has left behind");
         marks.set_bootstrapping("berlin", None).unwrap();
         assert_eq!(marks.bootstrapping("berlin"), None);
+    }
+
+    #[test]
+    fn a_table_that_is_copied_again_is_remembered_by_both_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = Marks::new(dir.path());
+        let table = ("a.b\n".to_owned(), "\"c\" d".to_owned());
+        marks.set_resyncing("berlin", Some((Lsn::from_u64(7), &table))).unwrap();
+        assert_eq!(marks.resyncing("berlin"), Some((Lsn::from_u64(7), table)));
+        marks.set_resyncing("berlin", None).unwrap();
+        assert_eq!(marks.resyncing("berlin"), None);
     }
 
     #[test]

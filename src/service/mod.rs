@@ -15,6 +15,7 @@ mod observer;
 mod offline;
 mod pinning;
 mod requests;
+mod resync;
 mod retention;
 mod stream;
 mod target;
@@ -160,17 +161,22 @@ impl Service {
     /// Starts applying to a target, unless that is going on already.
     fn start_target(&self, target: &config::Target, log: &Log) {
         let start = || {
-            let options = applier::TargetOptions {
-                name: target.name.clone(),
-                conninfo: target.conninfo.clone(),
-                identity: log.identity().into(),
-                batch_max_rows: target.apply.batch_max_rows,
-                batch_max_delay: target.apply.batch_max_delay,
-            };
+            let options = options(target, log);
             let paused = self.marks.is_paused(&target.name);
             Target::start(options, log.clone(), paused, self.shutdown.child_token())
         };
         self.targets().entry(target.name.clone()).or_insert_with(start);
+    }
+}
+
+fn options(target: &config::Target, log: &Log) -> applier::TargetOptions {
+    applier::TargetOptions {
+        name: target.name.clone(),
+        conninfo: target.conninfo.clone(),
+        identity: log.identity().into(),
+        only: None,
+        batch_max_rows: target.apply.batch_max_rows,
+        batch_max_delay: target.apply.batch_max_delay,
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) async fn forget(config: &Config, target: &Target) -> Result<String> {
     let marks = Marks::new(&config.log.dir);
     marks.set_paused(&target.name, false)?;
     marks.set_bootstrapping(&target.name, None)?;
+    marks.set_resyncing(&target.name, None)?;
     Ok(format!("target \"{}\" is forgotten; its tables stay as they are", target.name))
 }
 
@@ -128,6 +129,6 @@ async fn identity(config: &Config) -> Result<applier::Identity> {
     Ok(applier::Identity { system_id: source.system_id, slot })
 }
 
-fn failure(target: &Target, error: &applier::Error) -> Failure {
+pub(super) fn failure(target: &Target, error: &applier::Error) -> Failure {
     Failure::new(format!("target \"{}\": {}", target.name, with_causes(error))).maybe_hint(error.hint())
 }

@@ -20,6 +20,7 @@ impl Service {
             Some(running) => {
                 let mut view = running.view(head).0;
                 self.show_copying(&mut view);
+                self.show_set_aside(&mut view);
                 Some(view)
             }
             // Not started yet, or forgotten.

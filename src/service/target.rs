@@ -134,6 +134,14 @@ pub(crate) async fn skip(commands: mpsc::Sender<Command>, lsn: Lsn, reason: Stri
     skipped.map_err(|e| Failure::new(with_causes(&e)).maybe_hint(e.hint()))
 }
 
+/// Has the applier look again at what it has to pass over. A session that is lost meanwhile looks when it is back.
+pub(crate) async fn reload(commands: mpsc::Sender<Command>) -> Result<()> {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Reload { reply }).await.map_err(|_| stopping())?;
+    // No answer: the session broke over it, and the next one looks before it applies anything.
+    answer.await.unwrap_or(Ok(())).map_err(|e| Failure::new(with_causes(&e)).maybe_hint(e.hint()))
+}
+
 /// The answer when the applier has gone.
 pub(crate) fn stopping() -> Failure {
     Failure::new("the service is stopping").hint("start it again with `walcast run`")

@@ -45,7 +45,7 @@ fn begin(mirror: &Mirror) -> String {
 }
 
 /// Does `what` while small transactions are committed, at a rate that a target keeps up with easily.
-fn writing(mirror: &Mirror, what: impl FnOnce()) {
+pub(crate) fn writing(mirror: &Mirror, what: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for writer in 1..=2 {

@@ -118,6 +118,7 @@ impl Rig {
             conninfo: connection::Conninfo::parse(&conninfo).expect("a connection string"),
             identity: Identity { system_id: SYSTEM_ID, slot: "walcast".into() },
             batch_max_rows: self.batch_max_rows,
+            only: None,
             batch_max_delay: Duration::from_millis(10),
         }
     }

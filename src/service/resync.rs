@@ -1,0 +1,152 @@
+//! One table of a running target copied again: the log is kept for it, and it catches up in a lane of its own.
+//!
+//! ```text
+//! begin_resync   pin the log ─▶ set the table aside ─▶ the applier passes over it from now on
+//! (the command)  copy at a snapshot ─▶ the lane's checkpoint
+//! end_resync     lane: apply this table's changes up to where the applier is ─▶ hold the applier ─▶ lane reaches it
+//!                ─▶ rejoin: the table is complete as of the lane's position ─▶ the applier looks ─▶ release
+//! ```
+//!
+//! Whatever dies in between, the same command goes on. Until it has, the table is behind, and the status says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use applier::{Desired, State, Status, Unobserved};
+use decoder::Lsn;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::hold::check_running;
+use super::offline::failure;
+use super::target::{self, Target, stopping};
+use super::{Service, options};
+use crate::failure::{Failure, Result, with_causes};
+use crate::status;
+
+/// How long the applier of the other tables is held at most.
+const HOLD_MAX: Duration = Duration::from_secs(10);
+
+/// A table by its two names.
+pub(crate) type Table = (String, String);
+
+impl Service {
+    /// Keeps the log and has the applier leave the table alone. Returns from where the log is kept.
+    ///
+    /// # Errors
+    /// The target does not run, or another of its tables is being copied.
+    pub(crate) async fn begin_resync(&self, name: &str, table: &Table) -> Result<Lsn> {
+        let target = self.configured(name)?;
+        let log = self.log().ok_or_else(stopping)?;
+        check_running(name, &self.with_target(name, Target::watch)?.borrow())?;
+        let mark = self.marks.resyncing(name);
+        if let Some((_, other)) = mark.as_ref().filter(|(_, other)| other != table) {
+            let other = shown(other);
+            return Err(Failure::new(format!("table {other} of target \"{name}\" is being copied again"))
+                .hint(format!("run `walcast resync {name} --table {other}` to its end first")));
+        }
+        let positions = log.positions();
+        let kept = mark.map(|(lsn, _)| lsn).filter(|lsn| *lsn >= positions.first_lsn);
+        let pin = kept.unwrap_or(positions.appended_lsn);
+        self.marks.set_resyncing(name, Some((pin, table)))?;
+        let set_aside = applier::set_aside(&target.conninfo, &log.identity().into(), names(table), pin).await;
+        set_aside.map_err(|e| failure(target, &e))?;
+        target::reload(self.with_target(name, Target::commands)?).await?;
+        Ok(pin)
+    }
+
+    /// Brings a table that was copied again to where the others are. It must not be cut off in the middle: the caller
+    /// gives it a task of its own.
+    ///
+    /// # Errors
+    /// The lane cannot apply, or the target stopped.
+    pub(crate) async fn end_resync(&self, name: &str, table: &Table) -> Result<String> {
+        let target = self.configured(name)?;
+        let log = self.log().ok_or_else(stopping)?;
+        let main = self.with_target(name, Target::watch)?;
+        let mut options = options(target, log);
+        (options.identity, options.only) = (options.identity.lane(&table.0, &table.1), Some(table.clone()));
+        let mut lane = Lane::start(options, log.clone(), self.shutdown.child_token());
+        lane.reach(name, || main.borrow().applied_lsn).await?;
+        let hold = self.hold(name)?;
+        let level = async {
+            let applied = hold.at(Lsn::ZERO).await?;
+            lane.reach(name, || applied).await
+        };
+        let level = tokio::time::timeout(HOLD_MAX, level).await;
+        level.map_err(|_| Failure::new("the table did not catch up in time").hint("run the same command again"))??;
+        let reached = lane.stop().await?;
+        let rejoined = applier::rejoin(&target.conninfo, &log.identity().into(), names(table), reached).await;
+        rejoined.map_err(|e| failure(target, &e))?;
+        target::reload(self.with_target(name, Target::commands)?).await?;
+        drop(hold);
+        self.marks.set_resyncing(name, None)?;
+        Ok(format!("table {} of target \"{name}\" is level with the others at {reached}", shown(table)))
+    }
+
+    /// A table that is set aside is behind, and nothing else shows it.
+    pub(super) fn show_set_aside(&self, view: &mut status::Target) {
+        if let (None, Some((_, table))) = (&view.last_error, self.marks.resyncing(&view.name)) {
+            let text = format!("table {} is being copied again and gets no changes meanwhile", shown(&table));
+            view.last_error = Some(text);
+        }
+    }
+}
+
+fn names(table: &Table) -> (&str, &str) {
+    (&table.0, &table.1)
+}
+
+fn shown((schema, table): &Table) -> String {
+    capture::shown_table(schema, table)
+}
+
+/// The applier of one table.
+struct Lane {
+    status: watch::Receiver<Status>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), applier::Error>>,
+    /// Kept open, or the applier would take it for the end of all wishes.
+    _desired: watch::Sender<Desired>,
+}
+
+impl Lane {
+    fn start(options: applier::TargetOptions, log: segment_log::Log, stop: CancellationToken) -> Lane {
+        let (_desired, desired) = watch::channel(Desired::Run);
+        let (_, commands) = mpsc::channel(1);
+        let (sender, status) = watch::channel(Status::initial());
+        let run = applier::run(options, log, desired, commands, sender, Arc::new(Unobserved), stop.clone());
+        Lane { status, stop, task: tokio::spawn(run), _desired }
+    }
+
+    /// Returns once it has applied what `goal` says by then.
+    async fn reach(&mut self, name: &str, goal: impl Fn() -> Option<Lsn>) -> Result<()> {
+        let failed = |s: &Status| matches!(s.state, State::New | State::Stopped | State::Desync);
+        let done = |s: &Status| s.applied_lsn.is_some() && s.applied_lsn >= goal();
+        let last = self.status.wait_for(|s| done(s) || failed(s)).await.map_err(|_| stopping())?.clone();
+        if !failed(&last) {
+            return Ok(());
+        }
+        let error = last.last_error;
+        let why = error.as_ref().map_or_else(|| last.state.to_string(), |e| e.message.clone());
+        Err(Failure::new(format!("target \"{name}\": the table cannot catch up: {why}"))
+            .hint(error.and_then(|e| e.hint).unwrap_or_else(|| "run the same command again".to_owned())))
+    }
+
+    /// Stops it, and says up to where all of the table's changes are committed.
+    async fn stop(mut self) -> Result<Lsn> {
+        self.stop.cancel();
+        let ended = (&mut self.task).await.map_err(|e| Failure::because("applying failed", &e))?;
+        ended.map_err(|e| Failure::new(with_causes(&e)))?;
+        let applied = self.status.borrow().applied_lsn;
+        applied.ok_or_else(stopping)
+    }
+}
+
+/// A lane that is not needed any more ends, whatever was the reason.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
