@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use decoder::{Lsn, PgTimestamp};
-use segment_log::{Cursor, Frame, FrameKind, Log, Piece, TransactionInfo};
+use segment_log::{Cursor, Frame, FrameKind, Log, Piece, ReadError, TransactionInfo};
 use tokio::sync::watch;
 
 use crate::error::Error;
@@ -84,10 +84,14 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Begins with the first transaction that ends after `after`.
+    /// Begins with the first transaction that ends after `after`, a target's position.
     pub(crate) fn new(log: &Log, after: Lsn) -> Result<Feed, Error> {
         let appended = log.watch_appended();
-        Ok(Feed { cursor: log.cursor(after)?, after, rest: None, appended })
+        let cursor = log.cursor(after).map_err(|error| match error {
+            ReadError::Desync { after, first_lsn } => Error::Desync { checkpoint: after, first_lsn },
+            other => Error::Log(other),
+        })?;
+        Ok(Feed { cursor, after, rest: None, appended })
     }
 
     /// Whether a transaction is already applied.

@@ -2,7 +2,8 @@
 //!
 //! Loaded when the first change of a relation arrives, inside the open target transaction, and kept until the source
 //! announces the relation anew or a statement fails: someone may have altered the table behind our back, and then the
-//! batch is tried again with fresh knowledge before anything is called an error.
+//! batch is tried again with fresh knowledge before anything is called an error. What makes no statement fail, a trigger
+//! for instance, is noticed by the tables' stamps, looked at now and then.
 
 use decoder::TypeOid;
 
@@ -22,6 +23,10 @@ pub(crate) struct SourceColumn(pub(crate) u16);
 pub(crate) struct Table {
     /// Its name.
     pub(crate) name: TableName,
+    /// Its OID.
+    pub(crate) oid: String,
+    /// Changes when the table is altered: see [`STAMPS_QUERY`].
+    pub(crate) stamp: String,
     /// It has partitions, which ONLY would leave out.
     pub(crate) partitioned: bool,
     /// It (or a partition) has row triggers that fire before UPDATE or DELETE in a replica session. They may turn a
@@ -85,9 +90,28 @@ impl Table {
     }
 }
 
+/// A digest of what [`TABLE_QUERY`] and [`COLUMNS_QUERY`] look at, of table `c`. VACUUM and ANALYZE leave it as it is. Of
+/// partitions, nothing is in it.
+macro_rules! stamp {
+    () => {
+        "pg_catalog.md5(pg_catalog.concat_ws(' ', c.oid, c.xmin, pg_catalog.row_security_active(c.oid),
+            (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', t.oid, t.xmin), ',' ORDER BY t.oid)
+               FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid),
+            (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', i.indexrelid, i.xmin), ',' ORDER BY i.indexrelid)
+               FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid),
+            (SELECT pg_catalog.string_agg(a.xmin::pg_catalog.text, ',' ORDER BY a.attnum)
+               FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)))"
+    };
+}
+
+/// Parameter: OIDs of tables. Columns: OID, stamp.
+pub(crate) const STAMPS_QUERY: &str =
+    concat!("SELECT c.oid, ", stamp!(), " FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1::pg_catalog.oid[])");
+
 /// Parameters: schema, table. Columns: oid, kind, row security applies, replica row triggers before UPDATE or DELETE, any
-/// replica triggers, fit for sets.
-pub(crate) const TABLE_QUERY: &str = "\
+/// replica triggers, fit for sets, stamp.
+pub(crate) const TABLE_QUERY: &str = concat!(
+    "\
 SELECT c.oid, c.relkind, pg_catalog.row_security_active(c.oid), EXISTS (
     SELECT FROM pg_catalog.pg_trigger t
      WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
@@ -97,9 +121,11 @@ SELECT c.oid, c.relkind, pg_catalog.row_security_active(c.oid), EXISTS (
        AND t.tgenabled IN ('R', 'A')),
        c.relkind = 'r' AND NOT c.relhasrules AND coalesce((SELECT pg_catalog.count(*) FILTER (WHERE i.indisunique) = 1
             AND NOT pg_catalog.bool_or(i.indisexclusion OR i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL))
-         FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid), false)
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = $1 AND c.relname = $2";
+         FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid), false), ",
+    stamp!(),
+    " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = $1 AND c.relname = $2"
+);
 
 /// Parameter: the table's OID. Columns: the fields of [`Column`] in their order.
 ///
@@ -160,6 +186,7 @@ pub(crate) struct TableRow {
     filtered: bool,
     triggers: bool,
     sets: bool,
+    stamp: String,
 }
 
 impl TableRow {
@@ -175,14 +202,15 @@ impl TableRow {
             return Err(Error::RowSecurity { table: name.to_string() });
         }
         let (filtered, triggers, sets) = (flag(row, 3)?, flag(row, 4)?, flag(row, 5)?);
-        Ok(TableRow { oid: text(row, 0)?.to_owned(), partitioned, filtered, triggers, sets })
+        let (oid, stamp) = (text(row, 0)?.to_owned(), text(row, 6)?.to_owned());
+        Ok(TableRow { oid, partitioned, filtered, triggers, sets, stamp })
     }
 
     /// Completes it by the answer to [`COLUMNS_QUERY`].
     pub(crate) fn with_columns(self, name: &TableName, rows: &[Row]) -> Result<Table, Error> {
         let columns = rows.iter().map(read_column).collect::<Result<Vec<_>, _>>()?;
-        let TableRow { partitioned, filtered, triggers, sets, .. } = self;
-        Ok(Table { name: name.clone(), partitioned, filtered, triggers, sets, columns })
+        let TableRow { oid, partitioned, filtered, triggers, sets, stamp } = self;
+        Ok(Table { name: name.clone(), oid, stamp, partitioned, filtered, triggers, sets, columns })
     }
 }
 

@@ -4,8 +4,8 @@
 //!
 //! * A *replication origin* on servers before 16, where the role may use one. Nothing is written to a table for it, and
 //!   the server fences: it can be set up by one session at a time.
-//! * A row of `walcast.checkpoint` otherwise. A session advisory lock fences, and the UPDATE names the row's old
-//!   position and place (`ctid`): whoever moved it since makes the batch fail. By its ctid the row is found without
+//! * A row of `walcast.checkpoint` otherwise. A session advisory lock fences, and the UPDATE names the row, its
+//!   old position and place (`ctid`): whoever moved it since makes the batch fail. By its ctid the row is found without
 //!   walking over its dead versions, however many a long-running snapshot keeps.
 //!
 //! Servers from 16 on get no origin although they have them. There a transaction that *aborts* also moves its session's
@@ -37,10 +37,11 @@ const ORIGINS_MOVE_ON_ABORT: u32 = 160_000;
 const PG_LSN: u32 = 3220;
 const TIMESTAMPTZ: u32 = 1184;
 const TID: u32 = 27;
+const TEXT: u32 = 25;
 
 const ORIGIN_ADVANCE: &str = "SELECT pg_replication_origin_xact_setup($1, $2), pg_current_xact_id()";
 const TABLE_ADVANCE: &str = "WITH c AS (UPDATE walcast.checkpoint SET lsn = $1, commit_time = $2, applied_at = now() \
-     WHERE ctid = $3 AND lsn = $4 RETURNING ctid) SELECT (array_agg(ctid))[1], 1/(count(*) = 1)::int FROM c";
+     WHERE ctid = $3 AND lsn = $4 AND system_id = $5 AND slot = $6 RETURNING ctid) SELECT (array_agg(ctid))[1], 1/(count(*) = 1)::int FROM c";
 
 /// Makes what walcast keeps on a target.
 const TABLES: &str = "\
@@ -75,7 +76,14 @@ CREATE TABLE IF NOT EXISTS walcast.copied (
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Origin { name: String },
-    Row { ctid: String },
+    Row { ctid: String, system_id: String, slot: String },
+}
+
+impl Place {
+    /// The row's; its ctid is not known yet.
+    fn row(identity: &Identity) -> Place {
+        Place::Row { ctid: String::new(), system_id: identity.system_id.to_string(), slot: identity.slot.clone() }
+    }
 }
 
 /// A target's checkpoint, held by this session.
@@ -102,7 +110,7 @@ impl Checkpoint {
             Place::Row { .. } => lock(session, identity).await?,
         }
         // Read only now: nobody else can move it any more.
-        let (place, lsn) = read(session, identity, place).await?.ok_or(Error::NoCheckpoint)?;
+        let (place, lsn) = read(session, place).await?.ok_or(Error::NoCheckpoint)?;
         Ok(Checkpoint { place, lsn, flushed: None, pending: None })
     }
 
@@ -110,7 +118,7 @@ impl Checkpoint {
     pub(crate) fn statement(&self) -> (&'static str, &'static [u32]) {
         match self.place {
             Place::Origin { .. } => (ORIGIN_ADVANCE, &[PG_LSN, TIMESTAMPTZ]),
-            Place::Row { .. } => (TABLE_ADVANCE, &[PG_LSN, TIMESTAMPTZ, TID, PG_LSN]),
+            Place::Row { .. } => (TABLE_ADVANCE, &[PG_LSN, TIMESTAMPTZ, TID, PG_LSN, TEXT, TEXT]),
         }
     }
 
@@ -119,15 +127,16 @@ impl Checkpoint {
         let (new, time, old) = (lsn.as_u64().to_be_bytes(), time.0.to_be_bytes(), self.lsn.as_u64().to_be_bytes());
         match &self.place {
             Place::Origin { .. } => session.bind(ADVANCE, &[1], &[&new, &time], Expect::Answer),
-            Place::Row { ctid } => {
-                session.bind(ADVANCE, &[1, 1, 0, 1], &[&new, &time, ctid.as_bytes(), &old], Expect::Answer)
+            Place::Row { ctid, system_id, slot } => {
+                let values: [&[u8]; 6] = [&new, &time, ctid.as_bytes(), &old, system_id.as_bytes(), slot.as_bytes()];
+                session.bind(ADVANCE, &[1, 1, 0, 1, 0, 0], &values, Expect::Answer)
             }
         }
     }
 
     /// The COMMIT was answered; `answer` is that of the advance.
     pub(crate) fn advanced(&mut self, lsn: Lsn, answer: &TextRow) -> Result<(), Error> {
-        if let Place::Row { ctid } = &mut self.place {
+        if let Place::Row { ctid, .. } = &mut self.place {
             text(answer, 0)?.clone_into(ctid);
         }
         self.lsn = lsn;
@@ -161,8 +170,8 @@ impl Checkpoint {
 async fn find(session: &mut Session, identity: &Identity) -> Result<Option<Place>, Error> {
     let tables = session.simple("SELECT to_regclass('walcast.checkpoint') IS NOT NULL").await?;
     if tables.first().and_then(|row| row.first()?.as_deref()) == Some("t") {
-        let row = Place::Row { ctid: String::new() };
-        if read(session, identity, row.clone()).await?.is_some() {
+        let row = Place::row(identity);
+        if read(session, row.clone()).await?.is_some() {
             return Ok(Some(row));
         }
     }
@@ -175,17 +184,18 @@ async fn find(session: &mut Session, identity: &Identity) -> Result<Option<Place
 }
 
 /// The place with what is read anew, and the position there.
-async fn read(session: &mut Session, identity: &Identity, place: Place) -> Result<Option<(Place, Lsn)>, Error> {
+async fn read(session: &mut Session, place: Place) -> Result<Option<(Place, Lsn)>, Error> {
     match place {
         Place::Origin { name } => {
             let rows = session.query("SELECT pg_replication_origin_progress($1, false)", &[&name]).await?;
             Ok(optional_lsn(&rows)?.map(|lsn| (Place::Origin { name }, lsn)))
         }
-        Place::Row { .. } => {
+        Place::Row { system_id, slot, .. } => {
             let sql = "SELECT ctid, lsn FROM walcast.checkpoint WHERE system_id = $1 AND slot = $2";
-            let rows = session.query(sql, &[&identity.system_id.to_string(), &identity.slot]).await?;
+            let rows = session.query(sql, &[&system_id, &slot]).await?;
             let Some(row) = rows.first() else { return Ok(None) };
-            Ok(Some((Place::Row { ctid: text(row, 0)?.to_owned() }, lsn(text(row, 1)?)?)))
+            let ctid = text(row, 0)?.to_owned();
+            Ok(Some((Place::Row { ctid, system_id, slot }, lsn(text(row, 1)?)?)))
         }
     }
 }
@@ -283,7 +293,7 @@ async fn may_use_origins(session: &mut Session) -> Result<bool, Error> {
 /// Reads the checkpoint without taking hold of it.
 pub(crate) async fn current(session: &mut Session, identity: &Identity) -> Result<Option<Lsn>, Error> {
     let Some(place) = find(session, identity).await? else { return Ok(None) };
-    Ok(read(session, identity, place).await?.map(|(_, lsn)| lsn))
+    Ok(read(session, place).await?.map(|(_, lsn)| lsn))
 }
 
 /// Removes the checkpoint; what was skipped stays on record.

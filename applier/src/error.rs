@@ -34,6 +34,9 @@ pub enum Error {
     /// The target's answer is not what was asked for.
     #[error("unexpected answer of the target: {0}")]
     Answer(&'static str),
+    /// The target took too long to answer what takes no time.
+    #[error("the target does not answer")]
+    Silent,
     /// The target is a standby.
     #[error("the target is in recovery")]
     InRecovery,
@@ -205,7 +208,7 @@ impl Error {
             Error::Connect(error) => from_connection(error.class()),
             Error::Wire(error) => from_connection(error.class()),
             Error::Refused(error) if error.transient() => Class::Transient,
-            Error::InRecovery | Error::Fenced | Error::CheckpointMoved => Class::Transient,
+            Error::InRecovery | Error::Fenced | Error::CheckpointMoved | Error::Silent => Class::Transient,
             Error::Log(ReadError::Desync { .. }) => Class::Definite,
             Error::Log(_) => Class::Fatal,
             Error::At { source, .. } => source.class(),
@@ -219,7 +222,7 @@ impl Error {
             Error::At { source, .. } => source.breaks_session(),
             Error::Refused(error) => error.severity != "ERROR",
             Error::Wire(WireError::Server(error)) => error.severity != "ERROR",
-            Error::Wire(_) | Error::Connect(_) | Error::Answer(_) | Error::CheckpointMoved => true,
+            Error::Wire(_) | Error::Connect(_) | Error::Answer(_) | Error::CheckpointMoved | Error::Silent => true,
             _ => false,
         }
     }
@@ -292,6 +295,7 @@ impl Error {
 
     fn own_hint(&self) -> Option<&'static str> {
         Some(match self {
+            Error::Silent => "see whether the target's server process for walcast runs; it is tried again",
             Error::InRecovery => "connect to the primary; it is tried again",
             Error::Fenced => "stop the other walcast, or wait until its session ends; it is tried again",
             Error::NoCheckpoint => "run \"walcast bootstrap\" for this target",

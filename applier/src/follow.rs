@@ -21,6 +21,8 @@ use crate::target::{Applied, BatchError, Target};
 const FLUSHED_EVERY: Duration = Duration::from_secs(1);
 /// How often an idle session is asked whether it is alive.
 const PING_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether tables were altered on the target.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often the checkpoint moves when nothing is to be applied.
 const MOVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,7 @@ struct Following {
     gathered: Instant,
     asked: Instant,
     moved: Instant,
+    looked: Instant,
 }
 
 impl Follower {
@@ -75,7 +78,7 @@ impl Follower {
         self.set_state(State::CatchingUp);
         let target = Target::connect(&self.options).await?;
         let applied = target.checkpoint.lsn;
-        let feed = open_feed(&self.log, applied)?;
+        let feed = Feed::new(&self.log, applied)?;
         self.status.send_modify(|status| {
             status.connected = true;
             status.applied_lsn = Some(applied);
@@ -91,6 +94,7 @@ impl Follower {
             gathered: now,
             asked: now,
             moved: now,
+            looked: now,
         };
         following.target.refresh_flushed().await?;
         while !control.is_interrupted() {
@@ -199,7 +203,7 @@ impl Follower {
             following.suspects = suspects_of(batch, failed.suspects);
         }
         following.target.roll_back().await?;
-        following.feed = open_feed(&self.log, following.applied)?;
+        following.feed = Feed::new(&self.log, following.applied)?;
         Ok(())
     }
 
@@ -220,7 +224,7 @@ impl Follower {
         following.target.skip(&self.options.identity, info, &skip.reason).await?;
         following.applied = info.end_lsn;
         following.target.relations.clear();
-        following.feed = open_feed(&self.log, info.end_lsn)?;
+        following.feed = Feed::new(&self.log, info.end_lsn)?;
         self.status.send_modify(|status| {
             status.applied_lsn = Some(following.applied);
             status.last_error = None;
@@ -292,6 +296,10 @@ impl Follower {
         if following.applied > following.target.checkpoint.lsn && following.moved.elapsed() >= MOVE_EVERY {
             following.target.move_checkpoint(following.applied, following.time).await?;
             following.moved = Instant::now();
+        }
+        if following.looked.elapsed() >= LOOK_EVERY {
+            following.target.look_again().await?;
+            following.looked = Instant::now();
         }
         if following.until_asked().is_zero() {
             following.target.refresh_flushed().await?;
@@ -389,12 +397,4 @@ fn suspects_of(batch: &Batch, suspects: Option<Transactions>) -> Option<(Lsn, Ls
     let from = suspects.and_then(|suspects| nth(suspects.first)).or(first.map(|info| info.end_lsn));
     let to = suspects.and_then(|suspects| nth(suspects.last)).or(last.map(|info| info.end_lsn));
     from.zip(to)
-}
-
-/// A target whose position the log no longer holds is named by its checkpoint.
-fn open_feed(log: &Log, applied: Lsn) -> Result<Feed, Error> {
-    Feed::new(log, applied).map_err(|error| match error {
-        Error::Log(ReadError::Desync { after, first_lsn }) => Error::Desync { checkpoint: after, first_lsn },
-        other => other,
-    })
 }

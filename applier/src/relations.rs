@@ -95,6 +95,12 @@ impl Relations {
         });
     }
 
+    /// OIDs and stamps of the tables that were looked up on the target.
+    pub(crate) fn stamps(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mapped = self.described.values().filter_map(|known| known.mapped.as_ref());
+        mapped.map(|mapped| (mapped.mapping.table.oid.as_str(), mapped.mapping.table.stamp.as_str()))
+    }
+
     /// More is kept than should be.
     pub(crate) fn is_full(&self) -> bool {
         self.mapped > MAPPED_MAX || self.statements > STATEMENTS_MAX

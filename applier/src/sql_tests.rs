@@ -40,6 +40,8 @@ fn mapping(change: impl FnOnce(&mut Relation, &mut Table)) -> Mapping {
     };
     let mut table = Table {
         name: TableName { schema: "s".into(), table: "t".into() },
+        oid: "1".into(),
+        stamp: String::new(),
         partitioned: false,
         filtered: false,
         triggers: false,

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use decoder::{Change, Lsn, PgTimestamp, RelationId};
+use hashbrown::HashMap;
 use segment_log::{FrameKind, Record, TransactionInfo};
 
 use crate::batch::{Batch, Feed, Limits, Part};
-use crate::catalog::{COLUMNS_QUERY, TABLE_QUERY, TableRow};
+use crate::catalog::{COLUMNS_QUERY, STAMPS_QUERY, TABLE_QUERY, TableRow, text};
 use crate::checkpoint::{self, Checkpoint};
 use crate::copied::Filter;
 use crate::encoder::{Encoder, Inserts, RowChange};
@@ -19,6 +20,9 @@ use crate::relations::Relations;
 use crate::session::Session;
 use crate::sql::{self, Guard};
 use crate::status::{Identity, TargetOptions, Tier};
+
+/// How long the target may take to say where its WAL is.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A session, the checkpoint it holds, and what was learnt about tables.
 pub(crate) struct Target {
@@ -428,12 +432,32 @@ impl Target {
 
     /// Keeps the number of prepared statements and mappings bounded.
     pub(crate) async fn bound_memory(&mut self) -> Result<(), Error> {
-        if !self.relations.is_full() {
-            return Ok(());
-        }
+        if self.relations.is_full() { self.learn_anew().await } else { Ok(()) }
+    }
+
+    async fn learn_anew(&mut self) -> Result<(), Error> {
         self.session.roll_back().await?;
         self.relations.forget_target();
         self.session.prepare_fixed(self.checkpoint.statement()).await
+    }
+
+    /// Forgets what was learnt of tables if one of them has been altered.
+    pub(crate) async fn look_again(&mut self) -> Result<(), Error> {
+        if self.are_altered().await? { self.learn_anew().await } else { Ok(()) }
+    }
+
+    async fn are_altered(&mut self) -> Result<bool, Error> {
+        let known: HashMap<&str, &str> = self.relations.stamps().collect();
+        if known.is_empty() {
+            return Ok(false);
+        }
+        let oids = known.keys().copied().collect::<Vec<_>>().join(",");
+        let rows = self.session.query(STAMPS_QUERY, &[&format!("{{{oids}}}")]).await?;
+        let mut altered = rows.len() != known.len();
+        for row in &rows {
+            altered |= known.get(text(row, 0)?) != Some(&text(row, 1)?);
+        }
+        Ok(altered)
     }
 
     /// Moves the checkpoint though nothing was applied, so that the log can be trimmed.
@@ -455,9 +479,11 @@ impl Target {
         self.commit_at(info.end_lsn, info.commit_time).await.map_err(|failed| failed.error)
     }
 
-    /// Asks what the target has on disk; also shows whether the session is alive.
+    /// Asks what the target has on disk; also shows whether the session is alive. Nothing on the target can make it wait
+    /// for this but a server process that does not run.
     pub(crate) async fn refresh_flushed(&mut self) -> Result<(), Error> {
-        self.checkpoint.refresh_flushed(&mut self.session).await
+        let asked = self.checkpoint.refresh_flushed(&mut self.session);
+        tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or(Err(Error::Silent))
     }
 
     /// Ends the session.

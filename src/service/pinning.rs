@@ -82,3 +82,51 @@ pub(crate) async fn end_bootstrap(config: &Config, target: &Target) -> Result<St
         None => Ok(format!("target \"{name}\" is copied, and will be applied to when the service runs")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const START: Lsn = Lsn::from_u64(0x1000);
+
+    fn options(config: &Config) -> segment_log::Options {
+        let identity = segment_log::Identity {
+            system_id: 1,
+            timeline: 1,
+            database: "app".into(),
+            slot: "walcast".into(),
+            publication: "walcast".into(),
+        };
+        let dir = config.log.dir.clone();
+        let on_sync = Arc::new(|_| ());
+        segment_log::Options { dir, segment_size: 1 << 20, retain_min: 0, identity, start: START, on_sync }
+    }
+
+    #[tokio::test]
+    async fn without_a_service_the_end_of_the_log_is_pinned_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = "conninfo = 'host=127.0.0.1 port=1 user=x'\n";
+        let text = format!("[source]\n{nowhere}[log]\ndir = 'log'\n[[target]]\nname = 'berlin'\n{nowhere}");
+        let config = Config::parse(&dir.path().join("walcast.toml"), &text).unwrap();
+        let target = config.target("berlin").unwrap();
+        let append = |lsn: Lsn| {
+            let (mut writer, _log) = segment_log::open(options(&config)).unwrap();
+            writer.append_progress(lsn).unwrap();
+            writer.close().unwrap();
+        };
+        append(Lsn::from_u64(0x2000));
+        let pinned = begin_bootstrap(&config, target).await.unwrap();
+        assert_eq!(pinned, Lsn::from_u64(0x2000));
+        append(Lsn::from_u64(0x3000));
+        assert_eq!(begin_bootstrap(&config, target).await.unwrap(), pinned, "it goes on");
+        // A mark that the log has left behind is of no use.
+        Marks::new(&config.log.dir).set_bootstrapping("berlin", Some(Lsn::from_u64(0x10))).unwrap();
+        assert_eq!(begin_bootstrap(&config, target).await.unwrap(), Lsn::from_u64(0x3000));
+        assert_eq!(Marks::new(&config.log.dir).bootstrapping("berlin"), Some(Lsn::from_u64(0x3000)));
+        let progress = Progress::default();
+        bootstrap_progress(&config, target, progress).await.unwrap();
+        assert!(end_bootstrap(&config, target).await.unwrap().contains("when the service runs"));
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::messages::{INT4, INT8, Null, TEXT, Table, Toast, b, t, truncate};
-use crate::rig::Rig;
+use crate::rig::{Rig, patiently};
 
 fn items() -> Table {
     Table::new(100, "items", &[(true, "id", INT4), (false, "name", TEXT), (false, "big", TEXT)])
@@ -240,4 +240,30 @@ async fn a_table_without_columns_takes_rows() {
         rig.transaction(&[&none, &extra], &[none.insert(&[]), none.insert(&[]), none.delete(&[]), extra.insert(&[])]);
     rig.apply(end).await;
     assert_eq!(rig.sql("SELECT (SELECT count(*) FROM none), (SELECT min(v) FROM extra)"), "1|3");
+}
+
+/// Nothing fails by it, so that only looking again shows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_that_is_made_later_is_noticed_in_a_running_session() {
+    let schema = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE seen (id int); \
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS \
+            $$BEGIN INSERT INTO public.seen VALUES (NEW.id); RETURN NULL; END$$";
+    let mut rig = Rig::new(schema).await;
+    let table = Table::new(1, "t", &[(true, "id", INT4), (false, "v", TEXT)]);
+    // What comes and goes in a batch is netted to nothing, unless each change is for a trigger to see.
+    let come_and_go: Vec<_> = (0..200)
+        .flat_map(|id| [table.insert(&[t(id.to_string()), t("")]), table.delete(&[t(id.to_string()), t("")])])
+        .collect();
+    let mut running = rig.start();
+    let first = rig.transaction(&[&table], &come_and_go);
+    running.applied(first).await;
+    rig.sql("CREATE TRIGGER see AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION see(); ALTER TABLE t ENABLE ALWAYS TRIGGER see");
+    let noticed = patiently(async {
+        while rig.sql("SELECT count(*) FROM seen") == "0" {
+            let next = rig.transaction(&[], &come_and_go);
+            running.applied(next).await;
+        }
+    });
+    assert!(noticed.await.is_some(), "the trigger was not noticed");
+    running.stop().await;
 }

@@ -88,6 +88,8 @@ struct Table {
     row_security: bool,
     /// Triggers that fire although session_replication_role is replica.
     triggers: Vec<String>,
+    /// Unique constraints that are checked at COMMIT, where no change can be named.
+    deferrable: Vec<String>,
 }
 
 type Tables = BTreeMap<(String, String), Table>;
@@ -103,7 +105,9 @@ async fn tables(client: &Client, published: &[PublishedTable]) -> Result<Tables,
                        where not pg_catalog.has_table_privilege(c.oid, p)), \
                    pg_catalog.row_security_active(c.oid), \
                    array(select t.tgname::text from pg_catalog.pg_trigger t where t.tgrelid = c.oid \
-                       and t.tgenabled in ('A', 'R') and not t.tgisinternal) \
+                       and t.tgenabled in ('A', 'R') and not t.tgisinternal), \
+                   array(select u.conname::text from pg_catalog.pg_constraint u where u.conrelid = c.oid \
+                       and u.contype in ('p', 'u', 'x') and u.condeferrable) \
                from unnest($1::text[], $2::text[]) w (schema, name) \
                join pg_catalog.pg_namespace n on n.nspname = w.schema \
                join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name and c.relkind in ('r', 'p')";
@@ -118,6 +122,7 @@ fn table(row: &Row) -> Result<((String, String), Table), tokio_postgres::Error> 
         privileges_missing: row.try_get(3)?,
         row_security: row.try_get(4)?,
         triggers: row.try_get(5)?,
+        deferrable: row.try_get(6)?,
     };
     Ok(((row.try_get(0)?, row.try_get(1)?), table))
 }
@@ -129,6 +134,7 @@ fn table_findings(published: &[PublishedTable], found: &Tables) -> Vec<Finding> 
         privileges(found),
         row_security(found),
         triggers(found),
+        deferrable(found),
     ]
 }
 
@@ -194,6 +200,18 @@ fn triggers(found: &Tables) -> Finding {
         Finding::warn(
             format!("ALWAYS or REPLICA triggers will fire: {}", some_of(&tables)),
             "ALTER TABLE … ENABLE TRIGGER … (without ALWAYS or REPLICA), if that is not intended",
+        )
+    })
+}
+
+/// A deferrable index is no replica identity, and one that is deferred fails a batch only at its COMMIT.
+fn deferrable(found: &Tables) -> Finding {
+    let tables = names_where(found, |t| !t.deferrable.is_empty());
+    Finding::when(tables.is_empty(), "no unique constraint is deferrable", || {
+        Finding::warn(
+            format!("unique constraints are deferrable: {}", some_of(&tables)),
+            "ALTER TABLE … ALTER CONSTRAINT cannot change that: make them anew as NOT DEFERRABLE, or a conflict may be \
+             reported without the change that caused it",
         )
     })
 }
