@@ -1,11 +1,17 @@
 //! Removing what `setup` made.
 
+use std::time::{Duration, Instant};
+
 use config::OWN_SCHEMA;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::setup::{MARK, Publication, slot_is_ours};
 use crate::{Error, Installation, Outcome, Step, quote_identifier, source};
+
+/// A walsender lets go of its slot a moment after the service that it served has ended.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+const RELEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Drops the slot, the publication and the schema. What is not there is passed over, what somebody else made is kept.
 ///
@@ -25,7 +31,16 @@ pub async fn teardown(client: &Client, installed: &Installation) -> Result<Vec<S
 
 async fn slot(client: &Client, installed: &Installation) -> Result<Outcome, Error> {
     const DOING: &str = "drop the slot";
-    let Some(found) = source::slot(client, &installed.slot).await? else { return Ok(Outcome::Unchanged) };
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
+    let found = loop {
+        match source::slot(client, &installed.slot).await? {
+            None => return Ok(Outcome::Unchanged),
+            Some(found) if found.active_pid.is_some() && Instant::now() < deadline => {
+                tokio::time::sleep(RELEASE_PAUSE).await;
+            }
+            Some(found) => break found,
+        }
+    };
     let database: String = source::scalar(client, "select current_database()::text", DOING).await?;
     slot_is_ours(&installed.slot, &found, &database)?;
     if let Some(pid) = found.active_pid {
