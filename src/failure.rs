@@ -13,12 +13,13 @@ pub(crate) struct Failure {
     hint: Option<String>,
     exit_status: u8,
     lost: bool,
+    busy: bool,
 }
 
 impl Failure {
     /// A failure with exit status 1 and this message, of which line breaks are taken out.
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure { message: one_line(&message.into()), hint: None, exit_status: 1, lost: false }
+        Failure { message: one_line(&message.into()), hint: None, exit_status: 1, lost: false, busy: false }
     }
 
     /// What was being done when `error` came up, and its causes.
@@ -59,6 +60,11 @@ impl Failure {
     /// Whether the service went away before it answered, so that nothing is known.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// Whether another process has the log: one that answers no requests yet, or no more.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// The hint, if there is one.
@@ -115,6 +121,13 @@ macro_rules! hint_of {
     };
 }
 
+impl From<segment_log::OpenError> for Failure {
+    fn from(error: segment_log::OpenError) -> Failure {
+        let busy = matches!(error, segment_log::OpenError::Locked { .. });
+        Failure { busy, ..Failure::new(with_causes(&error)).maybe_hint(hint_of!(error)) }
+    }
+}
+
 /// What the crates' `hint()` return, made one.
 struct Hint(Option<String>);
 
@@ -142,7 +155,6 @@ from_hinted!(
     capture::Error,
     cluster::Error,
     replication::ReplicationError,
-    segment_log::OpenError,
     segment_log::ReadError,
     verify::Error,
 );

@@ -3,17 +3,19 @@
 use std::io::{self, IsTerminal};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::{Config, Target};
 use decoder::Lsn;
 use replication::{ExportedSnapshot, ReplicationError};
 use serde::Serialize;
-use verify::{Difference, Kind, Observer, Options, Progress, Report, Snapshot, Snapshots, TableReport, Verification};
+use verify::{
+    Difference, Kind, Observer, Options, Progress, Report, Snapshot, Snapshots, TableName, TableReport, Verification,
+};
 
 use super::{print, target};
 use crate::connect;
-use crate::control::Hold;
+use crate::control::{self, Hold, Request};
 use crate::failure::{Failure, Result};
 use crate::service::{Temporary, applied_offline};
 use crate::status::table;
@@ -25,6 +27,9 @@ const HOLD_DOUBLINGS_MAX: u32 = 5;
 const ATTEMPTS_AT_FIRST: u32 = 3;
 /// Between two lines that say what is waited for.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// How long a service may take to start or to stop.
+const SERVICE_WAIT: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// A table that is truncated under its comparison so many times is given up.
 const ROUNDS_MAX: u32 = 20;
 /// So many times tables are repaired and compared again.
@@ -53,7 +58,7 @@ pub(crate) async fn run(config: &Config, name: &str, wish: Wish<'_>) -> Result<(
         return Err(Failure::new(format!("target \"{name}\" has no checkpoint: nothing was applied to it"))
             .hint(format!("run `walcast bootstrap {name}` first")));
     }
-    let temporary = Temporary::unless_running(config, name).await?;
+    let temporary = serve(config, name).await?;
     let compared = Command { config, target }.compare(wish).await;
     // The comparison's own error says more than that of a service which it made fail.
     let stopped = match temporary {
@@ -64,6 +69,18 @@ pub(crate) async fn run(config: &Config, name: &str, wish: Wish<'_>) -> Result<(
     stopped?;
     show(name, &report, wish.json)?;
     if report.equal { Ok(()) } else { Err(differs(name, &report, wish)) }
+}
+
+/// Serves the target unless the service does. One that is starting or stopping has the log and answers nobody: it is waited
+/// for.
+async fn serve(config: &Config, name: &str) -> Result<Option<Temporary>> {
+    let deadline = Instant::now() + SERVICE_WAIT;
+    loop {
+        match Temporary::unless_running(config, name).await {
+            Err(failure) if failure.is_busy() && Instant::now() < deadline => tokio::time::sleep(RETRY_PAUSE).await,
+            ready => return ready,
+        }
+    }
 }
 
 struct Command<'a> {
@@ -94,8 +111,9 @@ impl Command<'_> {
     /// Compares until every table has been.
     async fn rounds(&self, verification: &mut Verification) -> Result<()> {
         for _ in 0..ROUNDS_MAX {
-            let mut snapshots = self.snapshots().await?;
-            verification.round(&mut snapshots).await?;
+            let moved: Vec<TableName> = verification.pending().cloned().collect();
+            let Some(snapshots) = self.snapshots(&moved).await? else { continue };
+            verification.round(snapshots).await?;
             let Some(moved) = verification.pending().next() else { return Ok(()) };
             tracing::info!(table = %moved, "was truncated or altered meanwhile: compared again");
         }
@@ -117,22 +135,23 @@ impl Command<'_> {
         Ok(())
     }
 
-    /// Both at one position; the target goes on by now.
-    async fn snapshots(&self) -> Result<Snapshots> {
+    /// Both at one position; the target goes on by now. `locked` tables are kept from being truncated under their
+    /// snapshots; `None` when that was not to be had.
+    async fn snapshots(&self, locked: &[TableName]) -> Result<Option<Snapshots>> {
         let Held { mut hold, exported } = self.hold().await?;
-        let SourceAt { snapshot: source, lsn } = exported.take(&self.config.source.conninfo).await?;
+        let SourceAt { snapshot: mut source, lsn } = exported.take(&self.config.source.conninfo).await?;
+        if !source.lock(locked).await? {
+            return Ok(None);
+        }
         self.level(&mut hold, lsn).await?;
-        let target = Snapshot::of_target(&self.target.conninfo).await?;
-        Ok(Snapshots { source, target, lsn })
+        let mut target = Snapshot::of_target(&self.target.conninfo).await?;
+        Ok(target.lock(locked).await?.then_some(Snapshots { source, target, lsn }))
     }
 
     /// Has the target apply everything before `lsn`, and nothing else. A message of our own makes sure that the log comes
     /// to hold something after it.
     async fn level(&self, hold: &mut Hold, lsn: Lsn) -> Result<()> {
-        let client = connect::source(&self.config.source.conninfo).await?;
-        let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'walcast', 'verify')";
-        let said = client.batch_execute(sql).await;
-        said.map_err(|e| Failure::new(format!("could not write a message into the source's WAL: {}", capture::one_line(&e))))?;
+        capture::passable_lsn(&connect::source(&self.config.source.conninfo).await?).await?;
         hold.run_to(lsn).await
     }
 
@@ -140,6 +159,7 @@ impl Command<'_> {
     /// be after the snapshot. It is let go when the source takes long, and then tried again.
     async fn hold(&self) -> Result<Held> {
         for attempt in 1_u32.. {
+            self.catch_up().await?;
             let hold = Hold::open(&self.config.log.dir, &self.target.name).await?.ok_or_else(|| {
                 Failure::new("the service stopped meanwhile").hint("try again; the command runs with and without it")
             })?;
@@ -152,6 +172,20 @@ impl Command<'_> {
             self.wait_unheld(making).await?.close().await;
         }
         unreachable!("attempts are not counted to their end")
+    }
+
+    /// Waits until the target is about level: the source would hold its snapshot for as long as that takes.
+    async fn catch_up(&self) -> Result<()> {
+        let lsn = capture::passable_lsn(&connect::source(&self.config.source.conninfo).await?).await?;
+        let request = Request::Wait { target: self.target.name.clone(), lsn, timeout_ms: None };
+        let mut waiting = pin!(control::ask(&self.config.log.dir, &request));
+        loop {
+            match tokio::time::timeout(TOLD_EVERY, waiting.as_mut()).await {
+                // Without a service it is the hold that fails.
+                Ok(answered) => return answered.map(|_| ()),
+                Err(_) => tell(&format!("waiting for target \"{}\" to apply {lsn}", self.target.name)),
+            }
+        }
     }
 
     /// Waits for a slot that came too late to be used: then no old transaction is in the way of the next.

@@ -16,3 +16,4 @@ mod smoke;
 mod streams;
 mod tidy;
 mod types;
+mod verify;

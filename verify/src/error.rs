@@ -117,8 +117,8 @@ impl Error {
 
     /// The table or a column of it went away, or the snapshot's: something was altered since the snapshot was taken.
     pub(crate) fn is_of_moved_table(&self) -> bool {
-        // undefined table, column, object; snapshot too old.
-        matches!(self.sqlstate(), Some("42P01" | "42703" | "42704" | "72000"))
+        // undefined table, column, object; snapshot too old; a transaction in which that came up before.
+        matches!(self.sqlstate(), Some("42P01" | "42703" | "42704" | "72000" | "25P02"))
     }
 
     /// What to do about it.

@@ -10,7 +10,7 @@
 //!
 //! Both go on meanwhile: neither snapshot keeps a writer waiting. Only TRUNCATE and what gives a table new files cannot
 //! be seen through a snapshot; a table that was so treated between snapshot and scan is compared again in another
-//! [`round`](Verification::round), at new snapshots.
+//! [`round`](Verification::round), at new snapshots that keep it from being truncated ([`Snapshot::lock`]).
 //!
 //! # A timeline
 //!

@@ -52,19 +52,29 @@ pub(crate) struct Limits {
     pub(crate) listed_max: usize,
 }
 
-/// Compares tables; gives their outcomes in their order.
+/// Compares tables; gives their outcomes in their order. Locked ones are read by the sessions that hold the locks: any
+/// other would have to queue behind whoever waits for these.
 pub(crate) async fn compare(
-    snapshots: &Snapshots,
+    snapshots: Snapshots,
     pairs: &[Arc<Pair>],
     hash: Hash,
     limits: Limits,
     observer: Observer,
 ) -> Result<Vec<Outcome>, Error> {
     let shared = Arc::new(Shared::new(pairs, hash, limits, observer));
+    match snapshots.source.locked || snapshots.target.locked {
+        true => work(Arc::clone(&shared), Readers::keepers(snapshots)).await?,
+        false => work_beside_each_other(&shared, &snapshots).await?,
+    }
+    let state = &mut *shared.state();
+    Ok((0..pairs.len()).map(|at| state.outcomes.remove(&at).unwrap_or(Outcome::Moved)).collect())
+}
+
+async fn work_beside_each_other(shared: &Arc<Shared>, snapshots: &Snapshots) -> Result<(), Error> {
     let mut workers = JoinSet::new();
-    for _ in 0..limits.jobs.min(shared.parts()).max(1) {
-        let gates = [snapshots.source.gate.clone(), snapshots.target.gate.clone()];
-        workers.spawn(work(Arc::clone(&shared), gates));
+    for _ in 0..shared.limits.jobs.min(shared.parts()).max(1) {
+        let (shared, gates) = (Arc::clone(shared), [snapshots.source.gate.clone(), snapshots.target.gate.clone()]);
+        workers.spawn(async move { work(shared, Readers::open(gates).await?).await });
     }
     while let Some(ended) = workers.join_next().await {
         match ended {
@@ -72,8 +82,7 @@ pub(crate) async fn compare(
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-    let state = &mut *shared.state();
-    Ok((0..pairs.len()).map(|at| state.outcomes.remove(&at).unwrap_or(Outcome::Moved)).collect())
+    Ok(())
 }
 
 struct Shared {
@@ -146,8 +155,7 @@ impl Shared {
     }
 }
 
-async fn work(shared: Arc<Shared>, gates: [Gate; 2]) -> Result<(), Error> {
-    let mut readers = Readers::open(gates).await?;
+async fn work(shared: Arc<Shared>, mut readers: Readers) -> Result<(), Error> {
     while let Some((at, part)) = shared.take_part() {
         let pair = Arc::clone(&shared.pairs[at]);
         let in_table = |source| Error::Table { table: pair.name.to_string(), source: Box::new(source) };
@@ -196,7 +204,8 @@ async fn conclude(
 
 /// A session on each side, and what it looks through.
 pub(crate) struct Readers {
-    gates: [Gate; 2],
+    /// `None`: the sessions are in their snapshots' transactions already, and stay in them.
+    gates: Option<[Gate; 2]>,
     sessions: [Session; 2],
 }
 
@@ -204,7 +213,11 @@ impl Readers {
     async fn open(gates: [Gate; 2]) -> Result<Readers, Error> {
         let (source, target) = tokio::join!(gates[0].session(), gates[1].session());
         let sessions = [source?, target?];
-        Ok(Readers { gates, sessions })
+        Ok(Readers { gates: Some(gates), sessions })
+    }
+
+    fn keepers(snapshots: Snapshots) -> Readers {
+        Readers { gates: None, sessions: [snapshots.source.keeper, snapshots.target.keeper] }
     }
 
     async fn close(self) {
@@ -224,30 +237,35 @@ pub(crate) async fn read_both(
     take: [Take<'_>; 2],
 ) -> Result<bool, Error> {
     let [source, target] = &mut readers.sessions;
+    let gate = |at: usize| readers.gates.as_ref().map(|gates| &gates[at]);
     let [take_ours, take_theirs] = take;
     let (ours, theirs) = tokio::join!(
-        read(&readers.gates[0], source, &scans[0], &sql[0], parameters[0], take_ours),
-        read(&readers.gates[1], target, &scans[1], &sql[1], parameters[1], take_theirs),
+        read(gate(0), source, &scans[0], &sql[0], parameters[0], take_ours),
+        read(gate(1), target, &scans[1], &sql[1], parameters[1], take_theirs),
     );
     Ok(ours? && theirs?)
 }
 
 async fn read(
-    gate: &Gate,
+    gate: Option<&Gate>,
     session: &mut Session,
     scan: &Scan<'_>,
     sql: &str,
     parameter: Option<&str>,
     take: Take<'_>,
 ) -> Result<bool, Error> {
-    gate.begin(session).await?;
+    if let Some(gate) = gate {
+        gate.begin(session).await?;
+    }
     let parameters: Vec<_> = parameter.into_iter().map(Some).collect();
     let unmoved = match session.each(sql, &parameters, take).await {
         Ok(()) => is_true(&session.simple(&scan.unmoved()).await?, session.side())?,
         Err(error) if error.is_of_moved_table() => false,
         Err(error) => return Err(error),
     };
-    end(session).await?;
+    if gate.is_some() {
+        end(session).await?;
+    }
     Ok(unmoved)
 }
 

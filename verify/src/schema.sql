@@ -58,7 +58,7 @@ SELECT 'acl', name, concat_ws(' to ', nullif(part, ''), grantee), privileges FRO
 UNION ALL
 SELECT 'row_security', name, '', CASE WHEN relforcerowsecurity THEN 'forced' ELSE 'enabled' END FROM rel WHERE relrowsecurity
 UNION ALL
-SELECT 'row_security', rel.name, p.polname, CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END || ' for ' || p.polcmd
+SELECT 'row_security', rel.name, p.polname, CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END || ' for ' || p.polcmd::text
        || ' to ' || (SELECT string_agg(CASE o WHEN 0 THEN 'public' ELSE quote_ident(pg_get_userbyid(o)) END, ', '
               ORDER BY pg_get_userbyid(o)) FROM unnest(p.polroles) o)
        || coalesce(' USING ' || pg_get_expr(p.polqual, p.polrelid), '')

@@ -5,12 +5,15 @@ use decoder::Lsn;
 
 use crate::error::{Error, Side};
 use crate::session::{Session, text};
+use crate::table::TableName;
 
 /// One database as it was at one moment. It stays so until this is dropped.
 pub struct Snapshot {
     pub(crate) gate: Gate,
-    /// Holds it, and has no lock on any table.
+    /// Holds it.
     pub(crate) keeper: Session,
+    /// It has locks on the tables that are compared.
+    pub(crate) locked: bool,
 }
 
 impl Snapshot {
@@ -30,6 +33,27 @@ impl Snapshot {
         Snapshot::open(conninfo, Side::Source, Some(exported)).await
     }
 
+    /// Keeps tables from being truncated or altered as long as the snapshot is held. Such commands then wait, and so does
+    /// whoever comes after them: this is for tables that were truncated under a snapshot without it. False: somebody has
+    /// one of the tables for himself, or it is gone; the snapshot is of no use any more.
+    ///
+    /// # Errors
+    /// The session is lost.
+    pub async fn lock(&mut self, tables: &[TableName]) -> Result<bool, Error> {
+        if tables.is_empty() {
+            return Ok(true);
+        }
+        let names: Vec<String> = tables.iter().map(TableName::quoted).collect();
+        let sql = format!("SET LOCAL lock_timeout = '1s'; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+        self.locked = true;
+        match self.keeper.simple(&sql).await {
+            Ok(_) => Ok(true),
+            // lock_not_available, undefined_table, deadlock_detected
+            Err(error) if matches!(error.sqlstate(), Some("55P03" | "42P01" | "40P01")) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn open(conninfo: &Conninfo, side: Side, exported: Option<&str>) -> Result<Snapshot, Error> {
         let mut keeper = Session::connect(conninfo, side).await?;
         keeper.simple(BEGIN).await?;
@@ -39,7 +63,7 @@ impl Snapshot {
         let rows = keeper.simple("SELECT pg_catalog.pg_export_snapshot()").await?;
         let row = rows.first().ok_or(Error::Answer { side, what: "no snapshot" })?;
         let name = text(row, 0, side)?.to_owned();
-        Ok(Snapshot { gate: Gate { conninfo: conninfo.clone(), side, name }, keeper })
+        Ok(Snapshot { gate: Gate { conninfo: conninfo.clone(), side, name }, keeper, locked: false })
     }
 }
 

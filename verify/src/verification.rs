@@ -67,11 +67,11 @@ impl Verification {
     ///
     /// # Errors
     /// A side cannot be read, or has no such table or publication.
-    pub async fn round(&mut self, snapshots: &mut Snapshots) -> Result<(), Error> {
+    pub async fn round(&mut self, mut snapshots: Snapshots) -> Result<(), Error> {
         let (source, target) = (&mut snapshots.source.keeper, &mut snapshots.target.keeper);
         let plan = Plan::load(source, target, &self.options.publication, self.options.table.as_deref()).await?;
         if self.pending.is_none() {
-            self.compare_definitions(snapshots, &plan).await?;
+            self.compare_definitions(&mut snapshots, &plan).await?;
         }
         let hash = Hash::choose(&mut snapshots.source.keeper, &mut snapshots.target.keeper).await?;
         self.report.lsn = snapshots.lsn.to_string();
