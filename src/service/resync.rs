@@ -35,11 +35,16 @@ impl Service {
     /// Keeps the log and has the applier leave the table alone. Returns from where the log is kept.
     ///
     /// # Errors
-    /// The target does not run, or another of its tables is being copied.
+    /// The target is paused or has no checkpoint in the log, or another of its tables is being copied.
     pub(crate) async fn begin_resync(&self, name: &str, table: &Table) -> Result<Lsn> {
         let target = self.configured(name)?;
         let log = self.log().ok_or_else(stopping)?;
-        check_running(name, &self.with_target(name, Target::watch)?.borrow())?;
+        let status = self.with_target(name, Target::watch)?.borrow().clone();
+        // What stopped it may be a change of this table.
+        let is_stopped = status.state == State::Stopped;
+        if !is_stopped {
+            check_running(name, &status)?;
+        }
         let mark = self.marks.resyncing(name);
         if let Some((_, other)) = mark.as_ref().filter(|(_, other)| other != table) {
             let other = shown(other);
@@ -53,6 +58,9 @@ impl Service {
         let set_aside = applier::set_aside(&target.conninfo, &log.identity().into(), names(table), pin).await;
         set_aside.map_err(|e| failure(target, &e))?;
         target::reload(self.with_target(name, Target::commands)?).await?;
+        if is_stopped {
+            self.restore(name);
+        }
         Ok(pin)
     }
 

@@ -63,6 +63,17 @@ fn a_table_is_copied_again_while_the_service_is_down() {
 }
 
 #[test]
+fn a_target_that_stopped_over_a_table_goes_on_once_that_is_copied_again() {
+    let (mirror, service) = mirror();
+    mirror.at_target(0, DAMAGE);
+    mirror.at_source("UPDATE journal SET what = 'as in no row there' WHERE step = 2; UPDATE account SET amount = 1");
+    mirror.until_stopped(0);
+    mirror.walcast(&RESYNC);
+    assert_level(&mirror);
+    mirror.finish(service);
+}
+
+#[test]
 fn a_table_that_is_not_published_is_refused() {
     let (mirror, service) = mirror();
     let refused = mirror.run_cli(&["resync", "berlin", "--table", "public.nosuch"]);
