@@ -157,6 +157,11 @@ pub(crate) async fn forget(session: &mut Session, identity: &Identity) -> Result
             session.query(sql, &[&identity.system_id.to_string(), &identity.slot]).await?;
         }
     }
+    // The steps of a copy, which whoever copies keeps.
+    if !session.simple("SELECT WHERE to_regclass('walcast.bootstrap') IS NOT NULL").await?.is_empty() {
+        let sql = "DELETE FROM walcast.bootstrap WHERE system_id = $1 AND slot = $2";
+        session.query(sql, &[&identity.system_id.to_string(), &identity.slot]).await?;
+    }
     Ok(())
 }
 

@@ -237,6 +237,39 @@ fn a_target_that_is_not_empty_is_refused_by_name_and_left_alone() {
 }
 
 #[test]
+fn a_target_that_was_removed_is_begun_anew() {
+    let mirror = Mirror::new(1);
+    mirror.at_source("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    mirror.walcast(&["setup"]);
+    let mut command = mirror.command(&["bootstrap", "berlin"]);
+    let output = command.env("WALCAST_FAILPOINTS", "after_table=1").output().unwrap();
+    assert_eq!(output.status.signal(), Some(ABORTED), "{}", stderr(&output));
+    mirror.walcast(&["remove", "berlin"]);
+    mirror.at_target(0, "DROP TABLE t");
+    mirror.at_source("ALTER TABLE t ADD v text; INSERT INTO t VALUES (2, 'b')");
+    mirror.walcast(&["bootstrap", "berlin"]);
+    mirror.assert_same();
+    mirror.undo();
+}
+
+#[test]
+fn ddl_between_two_runs_is_said_and_nothing_is_made_of_two_schemas() {
+    let mirror = Mirror::new(1);
+    mirror.at_source("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    mirror.walcast(&["setup"]);
+    let mut command = mirror.command(&["bootstrap", "berlin"]);
+    let output = command.env("WALCAST_FAILPOINTS", "after_table=1").output().unwrap();
+    assert_eq!(output.status.signal(), Some(ABORTED), "{}", stderr(&output));
+    mirror.at_source("ALTER TABLE t ADD v text");
+    let output = mirror.run_cli(&["bootstrap", "berlin"]);
+    assert!(stderr(&output).contains("schema has changed since this bootstrap was begun"), "{}", stderr(&output));
+    mirror.at_source("ALTER TABLE t DROP v");
+    mirror.walcast(&["bootstrap", "berlin"]);
+    mirror.assert_same();
+    mirror.undo();
+}
+
+#[test]
 fn a_target_is_copied_again_by_resync() {
     let mirror = Mirror::new(1);
     mirror.at_source("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (t int REFERENCES t); \
