@@ -185,7 +185,7 @@ fn content(session: &Session, workload: Workload) -> anyhow::Result<Vec<String>>
 }
 
 /// Durability as PostgreSQL's defaults have it; without the background work that comes and goes between rounds.
-fn server() -> Result<Cluster, cluster::Error> {
+pub(crate) fn server() -> Result<Cluster, cluster::Error> {
     let settings = [
         ("shared_buffers", "512MB"),
         ("max_wal_size", "16GB"),

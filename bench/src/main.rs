@@ -4,6 +4,7 @@
 //! drain     slot ─▶ pg_recvlogical ─▶ /dev/null        slot ─▶ walcast's durable log, no target
 //! backlog   slot ─▶ subscription ─▶ target             slot ─▶ walcast ─▶ target
 //! latency   writes at a steady pace + probes ─▶ subscription or walcast ─▶ when does the target show the probe?
+//! copy      database ─▶ pg_dump and pg_restore, pgcopydb, or walcast bootstrap ─▶ database
 //! ```
 //!
 //! Every contender of a round reads a copy of the same slot, so the same WAL from the same position; the order within a
@@ -13,6 +14,7 @@
 //! Not measured here: the functions inside walcast, which have benchmarks of their own.
 
 mod backlog;
+mod copy;
 mod drain;
 mod feed;
 mod interrupt;
@@ -57,6 +59,10 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     }
     if options.wants(Measurement::Latency) {
         latency::measure(options, &sides, &mut report)?;
+    }
+    if options.wants(Measurement::Copy) {
+        let walcast = sides.iter().find_map(feed::Side::walcast_program);
+        copy::measure(options, walcast.map(std::path::PathBuf::as_path), &mut report)?;
     }
     report.finish(options.result_file().as_deref())
 }

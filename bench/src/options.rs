@@ -53,6 +53,8 @@ pub(crate) enum Measurement {
     Backlog,
     /// From commit on the source to visible on the target, against a subscription.
     Latency,
+    /// A whole database, against pg_dump with pg_restore and against pgcopydb.
+    Copy,
     /// All of them.
     All,
 }

@@ -48,6 +48,15 @@ pub(crate) struct Throughput {
     pub(crate) series: Vec<Series>,
 }
 
+/// How fast contenders copied the same database. Ratios are to each of those before the last.
+pub(crate) struct Copied {
+    pub(crate) title: &'static str,
+    /// Of tables, without indexes.
+    pub(crate) bytes: u64,
+    pub(crate) jobs: &'static str,
+    pub(crate) series: Vec<Series>,
+}
+
 /// One run of the latency test.
 pub(crate) struct LatencyRun {
     /// In milliseconds, sorted; never empty.
@@ -116,6 +125,12 @@ impl Report {
     }
 
     /// Adds a table.
+    pub(crate) fn copied(&mut self, measured: &Copied) -> anyhow::Result<()> {
+        self.add(&copied_table(measured)?);
+        Ok(())
+    }
+
+    /// Adds a table.
     pub(crate) fn latency(&mut self, measured: &Latency) -> anyhow::Result<()> {
         self.add(&latency_table(measured)?);
         Ok(())
@@ -159,6 +174,21 @@ fn throughput_table(measured: &Throughput) -> anyhow::Result<String> {
         let ratio = base.map_or(1.0, |base| base.median / seconds.median);
         let usages = || series.runs.iter().map(|run| &run.usage);
         writeln!(text, "| {} | {} | {rate:.0} | {ratio:.2} | {} |", series.name, shown(&seconds), used(usages)?)?;
+    }
+    Ok(text)
+}
+
+fn copied_table(measured: &Copied) -> anyhow::Result<String> {
+    let mebibytes = measured.bytes as f64 / f64::from(1 << 20);
+    let mut text = format!("## {}\n\n", measured.title);
+    writeln!(text, "{mebibytes:.0} MiB of tables, {} jobs.\n", measured.jobs)?;
+    let names: Vec<&str> = measured.series.iter().map(|series| series.name).collect();
+    writeln!(text, "| | seconds | MiB/s | ratio to {} |", names.join(" | to "))?;
+    writeln!(text, "| --- | --- | --- |{}", " --- |".repeat(names.len()))?;
+    let seconds = measured.series.iter().map(Series::seconds).collect::<anyhow::Result<Vec<_>>>()?;
+    for (name, own) in names.iter().zip(&seconds) {
+        let ratios: Vec<String> = seconds.iter().map(|other| format!("{:.2}", other.median / own.median)).collect();
+        writeln!(text, "| {name} | {} | {:.1} | {} |", shown(own), mebibytes / own.median, ratios.join(" | "))?;
     }
     Ok(text)
 }
