@@ -41,7 +41,8 @@ const TEXT: u32 = 25;
 
 const ORIGIN_ADVANCE: &str = "SELECT pg_replication_origin_xact_setup($1, $2), pg_current_xact_id()";
 const TABLE_ADVANCE: &str = "WITH c AS (UPDATE walcast.checkpoint SET lsn = $1, commit_time = $2, applied_at = now() \
-     WHERE ctid = $3 AND lsn = $4 AND system_id = $5 AND slot = $6 RETURNING ctid) SELECT (array_agg(ctid))[1], 1/(count(*) = 1)::int FROM c";
+     WHERE ctid = $3 AND lsn = $4 AND system_id = $5 AND slot = $6 RETURNING ctid) \
+     SELECT (array_agg(ctid))[1], 1/(count(*) = 1)::int FROM c";
 
 /// Makes what walcast keeps on a target.
 const TABLES: &str = "\
@@ -70,7 +71,14 @@ CREATE TABLE IF NOT EXISTS walcast.copied (
     start_lsn pg_lsn,
     bytes bigint,
     copied_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (system_id, slot, schema_name, table_name));";
+    PRIMARY KEY (system_id, slot, schema_name, table_name));
+CREATE TABLE IF NOT EXISTS walcast.sequence (
+    schema_name text NOT NULL,
+    sequence_name text NOT NULL,
+    last_value bigint NOT NULL,
+    is_called boolean NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (schema_name, sequence_name));";
 
 /// Where a target's checkpoint is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,7 +252,7 @@ fn optional_lsn(rows: &[TextRow]) -> Result<Option<Lsn>, Error> {
 pub(crate) async fn install(session: &mut Session) -> Result<(), Error> {
     session.simple("SET synchronous_commit = on").await?;
     let missing =
-        "SELECT FROM unnest('{checkpoint,skipped,copied}'::text[]) t WHERE to_regclass('walcast.' || t) IS NULL";
+        "SELECT FROM unnest('{checkpoint,skipped,copied,sequence}'::text[]) t WHERE to_regclass('walcast.' || t) IS NULL";
     if !session.simple(missing).await?.is_empty() {
         session.simple(TABLES).await?;
     }

@@ -106,6 +106,8 @@ fn f31_killed_anywhere_the_same_command_goes_on() {
                 0 => command.kill().unwrap(),
                 1 => {
                     service.take().unwrap().kill9();
+                    // It may do the service's work itself by now, and holds the log then.
+                    command.wait().unwrap();
                     service = Some(mirror.run());
                 }
                 _ => drop(mirror.at_target(
