@@ -1,4 +1,7 @@
 //! Sequences: they are not in the stream, so they are set to where they are at the end of the copy.
+//!
+//! Where that was is noted in `walcast.sequence` on the target: `verify` then knows a sequence that has only been left
+//! behind since from one that somebody else has set.
 
 use std::collections::BTreeSet;
 
@@ -35,12 +38,21 @@ pub(crate) async fn copy(source: &Client, target: &Client, progress: &Progress) 
         let values: Result<Vec<(String, String)>, _> =
             rows.iter().map(|row| Ok((row.try_get(1)?, row.try_get(2)?))).collect();
         let values = values.map_err(Whom::Source.doing(READ))?;
-        let set = some.iter().zip(&values).map(|(name, (value, called))| {
-            format!("SELECT pg_catalog.setval({}::regclass, {value}, {called});", quote_literal(&quoted(name)))
-        });
+        let set = some.iter().zip(&values).map(|(name, value)| set_and_note(name, value));
         target.batch_execute(&set.collect::<String>()).await.map_err(Whom::Target.doing("set sequences"))?;
     }
     Ok(())
+}
+
+fn set_and_note(name: &Name, (value, called): &(String, String)) -> String {
+    let whole = quote_literal(&quoted(name));
+    let (schema, sequence) = (quote_literal(&name.0), quote_literal(&name.1));
+    format!(
+        "SELECT pg_catalog.setval({whole}::regclass, {value}, {called}); \
+         INSERT INTO walcast.sequence (schema_name, sequence_name, last_value, is_called) \
+         VALUES ({schema}, {sequence}, {value}, {called}) ON CONFLICT (schema_name, sequence_name) DO UPDATE \
+         SET last_value = excluded.last_value, is_called = excluded.is_called, set_at = now();"
+    )
 }
 
 fn quoted((schema, name): &Name) -> String {

@@ -269,7 +269,8 @@ async fn read(
     Ok(unmoved)
 }
 
-fn is_true(rows: &[TextRow], side: Side) -> Result<bool, Error> {
+/// The single boolean that a query gave.
+pub(crate) fn is_true(rows: &[TextRow], side: Side) -> Result<bool, Error> {
     let row = rows.first().ok_or(Error::Answer { side, what: "no row" })?;
     Ok(text(row, 0, side)? == "t")
 }
