@@ -63,7 +63,7 @@ impl Work {
     }
 
     /// The statement that gives a part's rows.
-    fn from_sql(&self, part: Part, encoding: &str) -> Result<String, Error> {
+    fn giving_sql(&self, part: Part, encoding: &str) -> Result<String, Error> {
         let store = self.table.stores.get(part.store).ok_or_else(|| Whom::Source.strange("copy a part"))?;
         let (name, columns, options) = (store.quoted(), self.table.column_list(), self.options(encoding));
         if columns.is_empty() {
@@ -84,7 +84,7 @@ impl Work {
     }
 
     /// The statement that takes them.
-    fn to_sql(&self, encoding: &str) -> String {
+    fn taking_sql(&self, encoding: &str) -> String {
         let columns = self.table.column_list();
         let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
         let freeze = if self.emptying == Emptying::TruncateAndFreeze { ", FREEZE" } else { "" };
@@ -256,7 +256,7 @@ impl Worker {
     }
 
     async fn relay(&mut self, copying: &Copying, work: &Work, part: Part) -> Result<(), Error> {
-        let (from, to) = (work.from_sql(part, &copying.encoding)?, work.to_sql(&copying.encoding));
+        let (from, to) = (work.giving_sql(part, &copying.encoding)?, work.taking_sql(&copying.encoding));
         let (source, target) = (&mut self.source, &mut self.target);
         let table = work.table.shown();
         Relay { source, target, meter: &work.meter, table: &table, format: work.format }.run(&from, &to).await
@@ -331,18 +331,21 @@ mod tests {
         let part = |blocks| Part { store: 0, blocks };
         let plain = work(&["a\"b", "select"], None, Format::Binary);
         assert_eq!(
-            plain.from_sql(part(None), "UTF8").unwrap(),
+            plain.giving_sql(part(None), "UTF8").unwrap(),
             r#"COPY "s""1"."t" ("a""b", "select") TO STDOUT (FORMAT binary)"#
         );
-        assert_eq!(plain.to_sql("UTF8"), r#"COPY "s""1"."t" ("a""b", "select") FROM STDIN (FORMAT binary, FREEZE)"#);
+        assert_eq!(
+            plain.taking_sql("UTF8"),
+            r#"COPY "s""1"."t" ("a""b", "select") FROM STDIN (FORMAT binary, FREEZE)"#
+        );
         let filtered = work(&["a"], Some("a > 1"), Format::Text);
         assert_eq!(
-            filtered.from_sql(part(Some(Blocks { from: 5, to: Some(9) })), "LATIN1").unwrap(),
+            filtered.giving_sql(part(Some(Blocks { from: 5, to: Some(9) })), "LATIN1").unwrap(),
             "COPY (SELECT \"a\" FROM ONLY \"s\"\"1\".\"t\" WHERE ctid >= '(5,0)'::pg_catalog.tid AND \
              ctid < '(9,0)'::pg_catalog.tid AND (a > 1)) TO STDOUT (FORMAT text, ENCODING 'LATIN1')"
         );
         assert_eq!(
-            work(&[], None, Format::Text).to_sql("UTF8"),
+            work(&[], None, Format::Text).taking_sql("UTF8"),
             r#"COPY "s""1"."t" FROM STDIN (FORMAT text, ENCODING 'UTF8', FREEZE)"#
         );
     }
