@@ -251,8 +251,7 @@ fn optional_lsn(rows: &[TextRow]) -> Result<Option<Lsn>, Error> {
 /// Makes walcast's schema where something of it is missing. What the session commits from then on is on disk.
 pub(crate) async fn install(session: &mut Session) -> Result<(), Error> {
     session.simple("SET synchronous_commit = on").await?;
-    let missing =
-        "SELECT FROM unnest('{checkpoint,skipped,copied,sequence}'::text[]) t WHERE to_regclass('walcast.' || t) IS NULL";
+    let missing = "SELECT FROM unnest('{checkpoint,skipped,copied,sequence}'::text[]) t WHERE to_regclass('walcast.' || t) IS NULL";
     if !session.simple(missing).await?.is_empty() {
         session.simple(TABLES).await?;
     }

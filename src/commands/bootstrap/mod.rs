@@ -140,8 +140,10 @@ async fn level(config: &Config, target: &Target, bootstrap: &Bootstrap, lsn: Lsn
     print(&format!("{}: waits until {lsn} is applied, to make foreign keys\n", target.name))?;
     let request = Request::Wait { target: target.name.clone(), lsn, timeout_ms: None };
     if control::ask(&config.log.dir, &request).await?.is_none() {
-        return Err(Failure::new("foreign keys and materialized views are still to be made, and the service is not running")
-            .hint("start it with `walcast run`, then run the same command again"));
+        return Err(Failure::new(
+            "foreign keys and materialized views are still to be made, and the service is not running",
+        )
+        .hint("start it with `walcast run`, then run the same command again"));
     }
     let progress = Progress::default();
     let leveled = bootstrap.level(&progress).await;
