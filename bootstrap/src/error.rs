@@ -81,6 +81,12 @@ pub enum Error {
         /// What was being done.
         doing: String,
     },
+    /// The snapshot of the source.
+    #[error("source")]
+    Snapshot(#[from] replication::ReplicationError),
+    /// What the source is asked beside.
+    #[error("source")]
+    Capture(#[from] capture::Error),
     /// walcast's own tables on the target.
     #[error("target")]
     Applier(#[from] applier::Error),
@@ -162,6 +168,8 @@ impl Error {
             Error::Connect { source, .. } => return source.hint().map(str::to_owned),
             Error::Wire { source, .. } => return Some(wire_hint(source)),
             Error::Statement { cause, .. } => return Some(statement_hint(cause)),
+            Error::Snapshot(error) => return error.hint(),
+            Error::Capture(error) => return error.hint().map(Into::into),
             Error::Applier(error) => return error.hint().map(Into::into),
             Error::Answer { .. } => "is this a PostgreSQL server of version 14 to 18?",
             Error::NoProgram { wanted, .. } => {

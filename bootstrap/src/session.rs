@@ -61,19 +61,6 @@ pub(crate) async fn wire(whom: Whom, conninfo: &Conninfo) -> Result<Wire, Error>
     Ok(wire)
 }
 
-/// A raw session that understands replication commands.
-pub(crate) async fn walsender(conninfo: &Conninfo) -> Result<Wire, Error> {
-    let mut settings = settings(Whom::Source);
-    settings.push(("replication", "database"));
-    let connected = Wire::connect(conninfo, &settings).await;
-    let mut wire = connected.map_err(|source| Error::Connect { whom: Whom::Source, source })?;
-    // The query also starts the timer of client_connection_check_interval, which a replication command alone does not:
-    // a server that waits for old transactions notices that its client has gone.
-    let sql = prepare_sql(Whom::Source, wire.server_version());
-    wire.simple_query(&sql).await.map_err(Whom::Source.wire("set up a session"))?;
-    Ok(wire)
-}
-
 /// What cannot be a startup parameter.
 fn prepare_sql(whom: Whom, version: u32) -> String {
     let mut sql = "SELECT 1;".to_owned();

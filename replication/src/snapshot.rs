@@ -8,6 +8,13 @@ use decoder::Lsn;
 use crate::error::ReplicationError;
 
 const COMMAND: &str = "CREATE_REPLICATION_SLOT";
+/// Nothing times out while the slot is made and while it is held, and a client that has gone is noticed meanwhile: that
+/// one is set first, because its timer is started by a statement after it, and not by a replication command.
+const SETTINGS: &str = "SET client_connection_check_interval = '1s'; SET statement_timeout = 0; SET lock_timeout = 0; \
+     SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0";
+const TRANSACTION_TIMEOUT: &str = "; SET transaction_timeout = 0";
+/// The first version that has it.
+const TRANSACTION_TIMEOUT_FROM: u32 = 170_000;
 
 /// A snapshot with exactly the transactions whose `commit_lsn` is before its position.
 ///
@@ -27,6 +34,8 @@ impl ExportedSnapshot {
     /// No connection, no slot free, or a role that may not.
     pub async fn make(source: &Conninfo, purpose: &str) -> Result<ExportedSnapshot, ReplicationError> {
         let mut wire = crate::walsender::connect(source).await?;
+        let newer = if wire.server_version() >= TRANSACTION_TIMEOUT_FROM { TRANSACTION_TIMEOUT } else { "" };
+        wire.simple_query(&format!("{SETTINGS}{newer}")).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Process and time tell it from every other.
         let slot = format!("walcast_{purpose}_{}_{:x}", std::process::id(), now.as_nanos());

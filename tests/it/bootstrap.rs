@@ -139,7 +139,8 @@ fn f31_a_killed_command_goes_on_where_it_stopped() {
         mirror.at_source(&format!(
             "INSERT INTO app.everything (t, p) VALUES ('between', {n}); UPDATE app.everything SET t = 'changed' WHERE n % 50 = {};
              INSERT INTO app.line (id, parent) SELECT 2000 + max(id), max(id) FROM app.everything;
-             DELETE FROM app.line WHERE id = (SELECT max(id) FROM app.line WHERE parent < 2000); UPDATE app.part SET k = k + 10000 WHERE k = {n}",
+             DELETE FROM app.line WHERE id = (SELECT max(id) FROM app.line WHERE parent < 2000);
+             UPDATE app.part SET k = k + 10000 WHERE k = {n}",
             n % 50
         ));
         assert_eq!(mirror.target_status(0)["state"], "bootstrapping");

@@ -152,7 +152,9 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn new(mirror: &Mirror) -> Copy<'_> {
         let system_id = mirror.at_source("SELECT system_identifier FROM pg_control_system()");
-        let identity = applier::Identity { system_id: system_id.trim().parse().unwrap(), slot: SLOT.to_owned() };
+        // The function gives it as a signed number.
+        let system_id = system_id.trim().parse::<i64>().unwrap().cast_unsigned();
+        let identity = applier::Identity { system_id, slot: SLOT.to_owned() };
         let conninfo = mirror.targets[0].conninfo(DATABASE).to_string();
         Copy { mirror, identity, conninfo: connection::Conninfo::parse(&conninfo).unwrap() }
     }
