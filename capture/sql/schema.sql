@@ -41,3 +41,10 @@ create unlogged table if not exists walcast.sequence_seen (
     last_value bigint not null,
     is_called boolean not null
 );
+
+-- What was installed: digests of the files, and of the functions as the server had them then.
+create table if not exists walcast.installed (
+    one boolean primary key default true check (one),
+    files text not null,
+    functions text not null
+);

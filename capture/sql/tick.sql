@@ -2,49 +2,6 @@
 -- isolation level REPEATABLE READ. There, a change of the shadow that another transaction has overtaken fails with 40001
 -- instead of being sent after the newer one; the next tick finds what is left to find.
 
--- Keys of all objects that have a state, in the order in which they can be made.
-create or replace function walcast.objects() returns bigint[] language plpgsql stable as $$
-begin
-    return array(select o.k from (
-        select walcast.key('pg_class'::regclass, c.oid) as k, c.oid from pg_class c where c.oid >= 16384 and c.relkind in ('r', 'p', 'f', 'v', 'm', 'S') and c.relpersistence <> 't'
-        union all select walcast.key('pg_class'::regclass, c.oid), c.oid from pg_class c where c.oid < 16384 and c.relkind in ('r', 'v') and c.relacl is not null
-        union all select walcast.key('pg_type'::regclass, t.oid), t.oid from pg_type t left join pg_class c on c.oid = t.typrelid
-                   where t.oid >= 16384 and (t.typrelid = 0 or c.relkind = 'c') and not (t.typelem <> 0 and t.typlen = -1)
-        union all select walcast.key('pg_proc'::regclass, p.oid), p.oid from pg_proc p where p.oid >= 16384 or p.proacl is not null
-        union all select walcast.key('pg_namespace'::regclass, n.oid), n.oid from pg_namespace n
-        union all select walcast.key('pg_trigger'::regclass, t.oid), t.oid from pg_trigger t where not t.tgisinternal and t.tgparentid = 0
-        union all select walcast.key('pg_rewrite'::regclass, r.oid), r.oid from pg_rewrite r where r.oid >= 16384 and r.rulename <> '_RETURN'
-        union all select walcast.key('pg_policy'::regclass, p.oid), p.oid from pg_policy p
-        union all select walcast.key('pg_statistic_ext'::regclass, s.oid), s.oid from pg_statistic_ext s
-        union all select walcast.key('pg_extension'::regclass, e.oid), e.oid from pg_extension e
-        union all select walcast.key('pg_language'::regclass, l.oid), l.oid from pg_language l
-        union all select walcast.key('pg_cast'::regclass, c.oid), c.oid from pg_cast c where c.oid >= 16384
-        union all select walcast.key('pg_collation'::regclass, c.oid), c.oid from pg_collation c where c.oid >= 16384
-        union all select walcast.key('pg_conversion'::regclass, c.oid), c.oid from pg_conversion c where c.oid >= 16384
-        union all select walcast.key('pg_operator'::regclass, o.oid), o.oid from pg_operator o where o.oid >= 16384
-        union all select walcast.key('pg_opclass'::regclass, c.oid), c.oid from pg_opclass c where c.oid >= 16384
-        union all select walcast.key('pg_opfamily'::regclass, f.oid), f.oid from pg_opfamily f where f.oid >= 16384
-        union all select walcast.key('pg_am'::regclass, m.oid), m.oid from pg_am m where m.oid >= 16384
-        union all select walcast.key('pg_ts_parser'::regclass, p.oid), p.oid from pg_ts_parser p where p.oid >= 16384
-        union all select walcast.key('pg_ts_template'::regclass, t.oid), t.oid from pg_ts_template t where t.oid >= 16384
-        union all select walcast.key('pg_ts_dict'::regclass, d.oid), d.oid from pg_ts_dict d where d.oid >= 16384
-        union all select walcast.key('pg_ts_config'::regclass, c.oid), c.oid from pg_ts_config c where c.oid >= 16384
-        union all select walcast.key('pg_transform'::regclass, t.oid), t.oid from pg_transform t where t.oid >= 16384
-        union all select walcast.key('pg_foreign_data_wrapper'::regclass, w.oid), w.oid from pg_foreign_data_wrapper w
-        union all select walcast.key('pg_foreign_server'::regclass, s.oid), s.oid from pg_foreign_server s
-        union all select walcast.key('pg_user_mapping'::regclass, m.oid), m.oid from pg_user_mapping m
-        union all select walcast.key('pg_default_acl'::regclass, d.oid), d.oid from pg_default_acl d) o (k, oid)
-        order by walcast.place(o.k), o.oid);
-end
-$$;
-
--- Before what it is needed by: among objects of one place, the older one.
-create or replace function walcast.place(k bigint) returns int language sql immutable as $$
-    select case (k >> 32)::oid when 'pg_namespace'::regclass then 1 when 'pg_extension'::regclass then 2
-        when 'pg_trigger'::regclass then 4 when 'pg_rewrite'::regclass then 4 when 'pg_policy'::regclass then 4
-        when 'pg_user_mapping'::regclass then 4 when 'pg_default_acl'::regclass then 4 else 3 end
-$$;
-
 -- Takes everything into the shadow as it is now, without a message: for an installation.
 create or replace function walcast.fill() returns bigint language plpgsql as $$
 declare
@@ -63,7 +20,7 @@ begin
     insert into walcast.shadow_index (index, relation)
     select (i ->> 'oid')::oid, s.oid from walcast.shadow s, jsonb_array_elements(s.state -> 'indexes') i
      where s.class = 'pg_class'::regclass and not i ? 'of_constraint';
-    insert into walcast.seen (name, value) values ('roles', walcast.roles_print()),
+    insert into walcast.seen (name, value) values ('role names', walcast.names_print()), ('roles', walcast.roles_print()),
         ('snapshot', oldest::text);
     return filled;
 end
@@ -82,17 +39,19 @@ begin
 end
 $$;
 
--- Sequences whose value is another one than at the last look. What pg_sequence_last_value does not tell is whether one
--- that was not called yet was set to another start: of those, some are read each time, all of them when `every`.
+-- Sequences whose value is another one than at the last look. pg_sequence_last_value tells nothing of a sequence that was
+-- not called since it was made or set: of those some are read each time, in turn, and all of them when `every`.
 create or replace function walcast.moved_sequences(every boolean) returns jsonb language plpgsql as $$
 declare
     moved jsonb;
-    q record;
+    uncalled oid[];
+    sequence oid;
     value jsonb;
+    last oid := coalesce((select s.value::oid from walcast.seen s where s.name = 'sequence'), 0);
 begin
-    with now as (
+    with now as materialized (
         select s.seqrelid as oid, pg_sequence_last_value(s.seqrelid) as last_value from pg_sequence s
-         where s.seqrelid in (select h.oid from walcast.shadow h where h.class = 'pg_class'::regclass and h.state ->> 'type' = 'sequence')
+         where exists (select from walcast.shadow h where h.class = 'pg_class'::regclass and h.oid = s.seqrelid)
     ), moved as (
         insert into walcast.sequence_seen as n (oid, last_value, is_called)
         select now.oid, now.last_value, true from now left join walcast.sequence_seen e on e.oid = now.oid
@@ -100,8 +59,35 @@ begin
             on conflict (oid) do update set last_value = excluded.last_value, is_called = true
         returning n.oid, n.last_value
     )
-    select jsonb_agg(jsonb_build_object('identity', walcast.relation_name(m.oid), 'last_value', m.last_value::text, 'is_called', true)) into moved from moved m;
-    return coalesce(moved, '[]');
+    select coalesce((select jsonb_agg(jsonb_build_object('identity', walcast.relation_name(m.oid), 'last_value', m.last_value::text, 'is_called', true)) from moved m), '[]'),
+           array(select now.oid from now where now.last_value is null)
+      into moved, uncalled;
+    for sequence in select u.oid from unnest(uncalled) u (oid) left join walcast.sequence_seen e on e.oid = u.oid
+                     order by e.oid is null or e.is_called desc, u.oid <= last, u.oid limit case when every then null else 20 end loop
+        value := walcast.sequence_value(sequence);
+        last := sequence;
+        if not exists (select from walcast.sequence_seen e where e.oid = sequence and not e.is_called and e.last_value = (value ->> 'last_value')::bigint) then
+            insert into walcast.sequence_seen (oid, last_value, is_called) values (sequence, (value ->> 'last_value')::bigint, false)
+                on conflict (oid) do update set last_value = excluded.last_value, is_called = false;
+            moved := moved || value;
+        end if;
+    end loop;
+    if cardinality(uncalled) > 20 then
+        insert into walcast.seen (name, value) values ('sequence', last::text) on conflict (name) do update set value = excluded.value;
+    end if;
+    return moved;
+end
+$$;
+
+-- What the statistics have counted for the catalogs: another text means that something was written there. They come late
+-- and can be lost, so the same text means nothing for longer than a few seconds.
+create or replace function walcast.catalogs_print() returns text language plpgsql stable as $$
+begin
+    return (select string_agg((pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c) + pg_stat_get_tuples_deleted(c))::text, ',')
+              from unnest('{pg_class,pg_attribute,pg_attrdef,pg_constraint,pg_index,pg_inherits,pg_sequence,pg_rewrite,pg_trigger,pg_policy,pg_type,pg_enum,pg_proc,pg_namespace,
+                            pg_statistic_ext,pg_extension,pg_language,pg_cast,pg_collation,pg_conversion,pg_operator,pg_opclass,pg_opfamily,pg_amop,pg_amproc,pg_am,
+                            pg_ts_parser,pg_ts_template,pg_ts_dict,pg_ts_config,pg_ts_config_map,pg_transform,pg_foreign_data_wrapper,pg_foreign_server,
+                            pg_foreign_table,pg_user_mapping,pg_default_acl,pg_description}'::regclass[]) c);
 end
 $$;
 
@@ -119,12 +105,12 @@ $$;
 -- One look. `every`: compare all objects, however long ago they were written.
 create or replace function walcast.tick(every boolean default false) returns jsonb language plpgsql security definer as $$
 declare
-    last xid8;
+    done boolean;
     keys bigint[];
     roles jsonb[] := '{}';
     changes jsonb[] := '{}';
     moved jsonb;
-    failed int;
+    failed int := 0;
 begin
     if current_setting('transaction_isolation') <> 'repeatable read' then
         raise exception 'walcast.tick needs a transaction of isolation level repeatable read' using errcode = '25001';
@@ -132,49 +118,41 @@ begin
     if not pg_try_advisory_xact_lock(1463897164, 2) then
         return '{"busy": true}';
     end if;
-    select s.value::xid8 into last from walcast.seen s where s.name = 'snapshot';
-    every := every or last is null;
-    if every then
-        keys := walcast.unique_keys(walcast.vanished() || walcast.objects());
-    else
-        keys := walcast.touched(age(last::xid), true) || walcast.vanished();
-    end if;
+    every := every or not exists (select from walcast.seen s where s.name = 'snapshot');
+    keys := walcast.tick_keys(every);
     roles := walcast.tick_roles();
     if cardinality(keys) > 0 then
         changes := walcast.compare(keys, null);
-        perform walcast.store(changes);
+        done := walcast.store(changes);
         select count(*) into failed from unnest(changes) c where c ? 'failed';
     end if;
     moved := walcast.moved_sequences(every);
     if cardinality(roles) + cardinality(changes) > 0 or moved <> '[]' then
-        perform walcast.emit(walcast.message('tick', roles, changes) || jsonb_build_object('sequences', moved));
+        done := walcast.emit(walcast.message('tick', roles, changes) || jsonb_build_object('sequences', moved));
     end if;
-    if last is distinct from pg_snapshot_xmin(pg_current_snapshot()) and coalesce(failed, 0) = 0 then
-        insert into walcast.seen (name, value) values ('snapshot', pg_snapshot_xmin(pg_current_snapshot())::text)
+    -- what failed is looked at again
+    if keys is not null and failed = 0 then
+        insert into walcast.seen (name, value) values ('snapshot', pg_snapshot_xmin(pg_current_snapshot())::text),
+                ('catalogs', walcast.catalogs_print()), ('scanned', extract(epoch from now())::text)
             on conflict (name) do update set value = excluded.value;
     end if;
     return jsonb_build_object('changes', cardinality(changes), 'roles', cardinality(roles), 'sequences', jsonb_array_length(moved),
-        'compared', coalesce(cardinality(keys), 0), 'every', every, 'failed', coalesce(failed, 0), 'blind', walcast.blind_spots());
+        'compared', cardinality(keys), 'every', every, 'failed', failed, 'blind', walcast.blind_spots());
 end
 $$;
 
--- Roles that changed. Kept in the shadow unless a command in progress is just keeping them: then they are sent all the
--- same, once, because that command may be long in committing.
-create or replace function walcast.tick_roles() returns jsonb[] language plpgsql as $$
+-- Objects that may have changed unnoticed; null when there was no reason to look.
+create or replace function walcast.tick_keys(every boolean) returns bigint[] language plpgsql as $$
 declare
-    print text := walcast.roles_print();
-    changes jsonb[];
+    last xid8;
 begin
-    if exists (select from walcast.seen s where s.name in ('roles', 'roles of tick') and s.value = print) then
-        return '{}';
+    if every then
+        return walcast.unique_keys(walcast.vanished() || walcast.objects());
+    elsif exists (select from walcast.seen s where s.name = 'catalogs' and s.value = walcast.catalogs_print())
+          and exists (select from walcast.seen s where s.name = 'scanned' and s.value::float8 between extract(epoch from now()) - 10 and extract(epoch from now())) then
+        return null;
     end if;
-    changes := walcast.differences(walcast.role_keys());
-    if pg_try_advisory_xact_lock(1463897164, 1) then
-        perform walcast.store(changes);
-        insert into walcast.seen (name, value) values ('roles', print) on conflict (name) do update set value = excluded.value;
-    else
-        insert into walcast.seen (name, value) values ('roles of tick', print) on conflict (name) do update set value = excluded.value;
-    end if;
-    return changes;
+    select s.value::xid8 into strict last from walcast.seen s where s.name = 'snapshot';
+    return walcast.touched(age(last::xid), true) || walcast.vanished();
 end
 $$;

@@ -1,0 +1,83 @@
+-- Roles, memberships and settings: no event trigger tells of them. See capture.sql.
+
+-- What roles, their memberships and settings add up to, cheaply: another text means that something may have changed.
+-- Commands look at the first two only, since that is all that the objects that they touch can depend on.
+create or replace function walcast.names_print() returns text language plpgsql stable as $$
+begin
+    return (select count(*) || ':' || bit_xor(hash_record_extended(row(a.oid, a.xmin), 0)) from pg_authid a)
+        || (select '/' || count(*) || ':' || coalesce(bit_xor(hash_record_extended(row(m.member, m.roleid, m.xmin), 0)), 0) from pg_auth_members m);
+end
+$$;
+
+create or replace function walcast.roles_print() returns text language plpgsql stable as $$
+begin
+    return walcast.names_print()
+        || (select '/' || count(*) || ':' || coalesce(sum(s.xmin::text::bigint * (s.setrole::bigint % 1009 + 1)), 0) from pg_db_role_setting s)
+        || (select '/' || count(*) || ':' || coalesce(sum(d.xmin::text::bigint * (d.objoid::bigint % 1009 + 1)), 0) from pg_shdescription d)
+        || (select '/' || d.xmin from pg_database d where d.datname = current_database());
+end
+$$;
+
+create or replace function walcast.role_keys() returns bigint[] language plpgsql stable as $$
+begin
+    return array(
+        select walcast.key('pg_database'::regclass, d.oid) from pg_database d where d.datname = current_database()
+        union all (select walcast.key('pg_authid'::regclass, a.oid) from pg_authid a where a.oid >= 16384
+                   union select walcast.key(s.class, s.oid) from walcast.shadow s where s.class = 'pg_authid'::regclass order by 1));
+end
+$$;
+
+-- Of those, the ones that were written since, or together with, their row in the shadow, or that have none, or are gone.
+create or replace function walcast.touched_roles() returns bigint[] language plpgsql stable as $$
+begin
+    return array(
+        select walcast.key('pg_authid'::regclass, coalesce(a.oid, s.oid)) from pg_authid a
+          full join (select s.oid, age(s.xmin) as age from walcast.shadow s where s.class = 'pg_authid'::regclass) s on s.oid = a.oid
+          left join (select m.member, min(age(m.xmin)) as age, count(*) from pg_auth_members m group by m.member) m on m.member = a.oid
+         where a.oid is null or a.oid >= 16384 and (s.oid is null or s.age >= age(a.xmin) or s.age >= m.age
+               or m.count is distinct from (select nullif(jsonb_array_length(h.state -> 'member_of'), 0) from walcast.shadow h where h.class = 'pg_authid'::regclass and h.oid = a.oid))
+         order by 1);
+end
+$$;
+
+-- Changes of roles, drops last. One transaction at a time keeps them in the shadow, so that no command waits for another
+-- one's transaction to end; the others only send them. Nothing but a tick can send what another repeats for ever.
+create or replace function walcast.role_changes() returns jsonb[] language plpgsql as $$
+declare
+    print text := walcast.names_print();
+    keeps boolean;
+    changes jsonb[];
+begin
+    if exists (select from walcast.seen s where s.name = 'role names' and s.value = print) then
+        return '{}';
+    end if;
+    changes := walcast.differences(walcast.touched_roles());
+    keeps := current_setting('transaction_isolation') = 'read committed' and pg_try_advisory_xact_lock(1463897164, 1);
+    if keeps then
+        perform walcast.store(changes);
+        insert into walcast.seen (name, value) values ('role names', print) on conflict (name) do update set value = excluded.value;
+    end if;
+    return changes;
+end
+$$;
+
+-- Roles that changed. Kept in the shadow unless a command in progress is just keeping them: then they are sent all the
+-- same, once, because that command may be long in committing.
+create or replace function walcast.tick_roles() returns jsonb[] language plpgsql as $$
+declare
+    print text := walcast.roles_print();
+    changes jsonb[];
+begin
+    if exists (select from walcast.seen s where s.name in ('roles', 'roles of tick') and s.value = print) then
+        return '{}';
+    end if;
+    changes := walcast.differences(walcast.role_keys());
+    if pg_try_advisory_xact_lock(1463897164, 1) then
+        perform walcast.store(changes);
+        insert into walcast.seen (name, value) values ('roles', print) on conflict (name) do update set value = excluded.value;
+    else
+        insert into walcast.seen (name, value) values ('roles of tick', print) on conflict (name) do update set value = excluded.value;
+    end if;
+    return changes;
+end
+$$;
