@@ -106,6 +106,7 @@ fn f31_a_target_made_under_load_equals_the_source() {
     mirror.catch_up(&service);
     for at in 0..2 {
         assert_equal(&mirror, at);
+        mirror.walcast(&["verify", mirror.names()[at]]);
     }
     assert_nothing_left(&mirror);
     let again = mirror.run_cli(&["bootstrap", "tokyo"]);
@@ -181,6 +182,7 @@ fn f31_whoever_is_killed_at_random_the_target_ends_equal() {
     });
     mirror.catch_up(&service);
     mirror.assert_same();
+    mirror.walcast(&["verify", "tokyo"]);
     assert_nothing_left(&mirror);
     finish(mirror, service);
 }
