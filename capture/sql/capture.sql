@@ -156,7 +156,7 @@ $$;
 
 -- Drops first, dependents before what they depend on; then what was altered; then what was made. Inside each, as given,
 -- except that roles come before everything and go after everything. What a drop altered, it altered by CASCADE: that has
--- to go before what it depends on.
+-- to go before what it depends on. What is new goes before the altered where they may need it.
 create or replace function walcast.message(tag text, roles jsonb[], changes jsonb[], drops_last boolean default false) returns jsonb language plpgsql stable as $$
 begin
     if cardinality(changes) <= 1 and cardinality(roles) = 0 then
@@ -164,10 +164,12 @@ begin
     end if;
     return jsonb_build_object('tag', tag, 'changes', coalesce((
         select jsonb_agg(c.change order by c.place, c.n) from (
-            select change, n, case when change -> 'after' = 'null' then 5 when change -> 'before' = 'null' then 0 else 1 end as place
+            select change, n, case when change -> 'after' = 'null' then 7 when change -> 'before' = 'null' then 0 else 1 end as place
               from unnest(roles) with ordinality r (change, n)
             union all
-            select change, n, case when change -> 'after' = 'null' then case when drops_last then 4 else 2 end when change -> 'before' = 'null' then 4 else 3 end
+            select change, n, case when change -> 'after' = 'null' then case when drops_last then 5 else 2 end when change -> 'before' <> 'null' then 4
+                              when change ->> 'class' in ('pg_trigger', 'pg_rewrite', 'pg_policy', 'pg_statistic_ext', 'pg_default_acl')
+                                or change ->> 'class' = 'pg_class' and change -> 'after' ->> 'type' <> 'sequence' then 6 else 3 end
               from unnest(changes) with ordinality o (change, n)) c), '[]'));
 end
 $$;

@@ -318,7 +318,8 @@ begin
     if not found then
         return null;
     end if;
-    return walcast.opaque('pg_default_acl'::regclass, default_acl, 0, null, 0, d.defaclacl, null, null, null,
+    return walcast.opaque('pg_default_acl'::regclass, default_acl, 0, null, 0, d.defaclacl, 'DEFAULT PRIVILEGES FOR ROLE ' || quote_ident(pg_get_userbyid(d.defaclrole))
+            || coalesce(' IN SCHEMA ' || (select quote_ident(n.nspname) from pg_namespace n where n.oid = d.defaclnamespace), ''), null, null,
         jsonb_build_object('role', pg_get_userbyid(d.defaclrole), 'objects', case d.defaclobjtype when 'r' then 'TABLES' when 'S' then 'SEQUENCES'
                 when 'f' then 'FUNCTIONS' when 'T' then 'TYPES' when 'n' then 'SCHEMAS' else 'LARGE OBJECTS' end,
             'in_schema', (select n.nspname from pg_namespace n where n.oid = d.defaclnamespace)));

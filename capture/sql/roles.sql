@@ -27,25 +27,27 @@ begin
 end
 $$;
 
--- Of those, the ones that were written since, or together with, their row in the shadow, or that have none, or are gone.
+-- Of those, the ones that were written since, or together with, their row in the shadow, or that have none. That a role is
+-- gone is left for a tick to tell, which knows who owns what now.
 create or replace function walcast.touched_roles() returns bigint[] language plpgsql stable as $$
 begin
     return array(
-        select walcast.key('pg_authid'::regclass, coalesce(a.oid, s.oid)) from pg_authid a
-          full join (select s.oid, age(s.xmin) as age from walcast.shadow s where s.class = 'pg_authid'::regclass) s on s.oid = a.oid
+        select walcast.key('pg_authid'::regclass, a.oid) from pg_authid a
+          left join (select s.oid, age(s.xmin) as age from walcast.shadow s where s.class = 'pg_authid'::regclass) s on s.oid = a.oid
           left join (select m.member, min(age(m.xmin)) as age, count(*) from pg_auth_members m group by m.member) m on m.member = a.oid
-         where a.oid is null or a.oid >= 16384 and (s.oid is null or s.age >= age(a.xmin) or s.age >= m.age
+         where a.oid >= 16384 and (s.oid is null or s.age >= age(a.xmin) or s.age >= m.age
                or m.count is distinct from (select nullif(jsonb_array_length(h.state -> 'member_of'), 0) from walcast.shadow h where h.class = 'pg_authid'::regclass and h.oid = a.oid))
          order by 1);
 end
 $$;
 
--- Changes of roles, drops last. One transaction at a time keeps them in the shadow, so that no command waits for another
+-- Changes of roles. One transaction at a time keeps them in the shadow, so that no command waits for another
 -- one's transaction to end; the others only send them. Nothing but a tick can send what another repeats for ever.
 create or replace function walcast.role_changes() returns jsonb[] language plpgsql as $$
 declare
     print text := walcast.names_print();
     keeps boolean;
+    done boolean;
     changes jsonb[];
 begin
     if exists (select from walcast.seen s where s.name = 'role names' and s.value = print) then
@@ -54,7 +56,7 @@ begin
     changes := walcast.differences(walcast.touched_roles());
     keeps := current_setting('transaction_isolation') = 'read committed' and pg_try_advisory_xact_lock(1463897164, 1);
     if keeps then
-        perform walcast.store(changes);
+        done := walcast.store(changes);
         insert into walcast.seen (name, value) values ('role names', print) on conflict (name) do update set value = excluded.value;
     end if;
     return changes;
@@ -65,6 +67,7 @@ $$;
 -- same, once, because that command may be long in committing.
 create or replace function walcast.tick_roles() returns jsonb[] language plpgsql as $$
 declare
+    done boolean;
     print text := walcast.roles_print();
     changes jsonb[];
 begin
@@ -73,11 +76,13 @@ begin
     end if;
     changes := walcast.differences(walcast.role_keys());
     if pg_try_advisory_xact_lock(1463897164, 1) then
-        perform walcast.store(changes);
+        done := walcast.store(changes);
         insert into walcast.seen (name, value) values ('roles', print) on conflict (name) do update set value = excluded.value;
     else
         insert into walcast.seen (name, value) values ('roles of tick', print) on conflict (name) do update set value = excluded.value;
     end if;
-    return changes;
+    -- a role that was dropped and made again is, to targets, one that was altered
+    return array(select c.change from unnest(changes) with ordinality c (change, n)
+                  where c.change -> 'after' <> 'null' or not exists (select from pg_authid a where a.rolname = c.change -> 'before' ->> 'name') order by c.n);
 end
 $$;

@@ -79,7 +79,7 @@ $$;
 create or replace function walcast.is_secret(option text) returns boolean language plpgsql stable as $$
 begin
     return (
-    select not walcast.passwords() and option ~* '(passw|secret|token|credential|(^|_)key|passphrase|passfile|private)');
+    select not walcast.passwords() and option ~* '(passw|secret|token|credential|key$|passphrase|passfile|private)');
 end
 $$;
 

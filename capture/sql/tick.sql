@@ -119,8 +119,9 @@ begin
         return '{"busy": true}';
     end if;
     every := every or not exists (select from walcast.seen s where s.name = 'snapshot');
-    keys := walcast.tick_keys(every);
     roles := walcast.tick_roles();
+    -- before a role is dropped, what it owned or granted has to be known to be another one's
+    keys := walcast.tick_keys(every, exists (select from unnest(roles) r where r -> 'after' = 'null'));
     if cardinality(keys) > 0 then
         changes := walcast.compare(keys, null);
         done := walcast.store(changes);
@@ -142,13 +143,13 @@ end
 $$;
 
 -- Objects that may have changed unnoticed; null when there was no reason to look.
-create or replace function walcast.tick_keys(every boolean) returns bigint[] language plpgsql as $$
+create or replace function walcast.tick_keys(every boolean, look boolean) returns bigint[] language plpgsql as $$
 declare
     last xid8;
 begin
     if every then
         return walcast.unique_keys(walcast.vanished() || walcast.objects());
-    elsif exists (select from walcast.seen s where s.name = 'catalogs' and s.value = walcast.catalogs_print())
+    elsif not look and exists (select from walcast.seen s where s.name = 'catalogs' and s.value = walcast.catalogs_print())
           and exists (select from walcast.seen s where s.name = 'scanned' and s.value::float8 between extract(epoch from now()) - 10 and extract(epoch from now())) then
         return null;
     end if;

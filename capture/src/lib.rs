@@ -9,14 +9,14 @@
 //! All of it is SQL over an ordinary connection. Every identifier is quoted, every value is a parameter where PostgreSQL
 //! takes one and a quoted literal where it does not (utility commands).
 //!
-//! The capture of DDL, roles and grants has its place here: event triggers and a ticker in schema `walcast`, which will
-//! write transactional logical messages. Nothing of it is built yet; the schema is made so that their later arrival needs
-//! no new privilege.
+//! The capture of DDL, roles and grants is [`ddl`]: event triggers and a ticker in schema `walcast`, which write
+//! transactional logical messages. `setup` does not install it until targets apply what it captures.
 //!
 //! Non-goals: streaming (`replication`), what is selected (`config::Selection` decides).
 
 use config::Selection;
 
+pub mod ddl;
 mod error;
 pub mod preflight;
 mod quote;
