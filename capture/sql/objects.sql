@@ -25,6 +25,7 @@ declare
     qualified text;
     sql text := 'TYPE ';
     body text;
+    added text[] := '{}';
     extra jsonb := '{}';
 begin
     select * into t from pg_type where oid = type;
@@ -48,7 +49,10 @@ begin
             || coalesce(' DEFAULT ' || pg_get_expr(t.typdefaultbin, 0), ' DEFAULT ' || quote_literal(t.typdefault), '')
             || case when t.typnotnull then ' NOT NULL' else '' end
             || coalesce((select string_agg(' CONSTRAINT ' || quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid), '' order by k.conname collate "C")
-                           from pg_constraint k where k.contypid = type and k.contype = 'c'), '');
+                           from pg_constraint k where k.contypid = type and k.contype = 'c' and k.convalidated), '');
+        -- not valid can only be what is added later
+        select coalesce(array_agg('ALTER DOMAIN ' || qualified || ' ADD CONSTRAINT ' || quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid) order by k.conname collate "C"), '{}')
+          into added from pg_constraint k where k.contypid = type and k.contype = 'c' and not k.convalidated;
         extra := jsonb_build_object('kind', 'domain', 'base', format_type(t.typbasetype, t.typtypmod),
             'collation', (select walcast.collation_name(t.typcollation) from pg_type b where b.oid = t.typbasetype and b.typcollation <> t.typcollation),
             'default', coalesce(pg_get_expr(t.typdefaultbin, 0), quote_literal(t.typdefault)), 'not_null', nullif(t.typnotnull, false),
@@ -87,7 +91,8 @@ begin
             || ', DELIMITER = ' || quote_literal(t.typdelim) || case when t.typcollation <> 0 then ', COLLATABLE = true' else '' end || ')';
     end case;
     return walcast.opaque('pg_type'::regclass, type, t.typnamespace, t.typname, t.typowner, t.typacl,
-        sql || qualified, array['CREATE ' || sql || qualified || body], sql || body, extra);
+        sql || qualified, array['CREATE ' || sql || qualified || body] || added,
+        sql || body || replace(array_to_string(added, ''), qualified, ''), extra);
 end
 $$;
 

@@ -396,6 +396,9 @@ begin
         return (select r.oid from pg_authid r where r.rolname = state ->> 'name');
     elsif class = 'pg_database'::regclass then
         return (select d.oid from pg_database d where d.datname = current_database());
+    elsif class = 'pg_operator'::regclass then
+        -- pg_get_object_address does not take its own words for an operator with one argument
+        return to_regoperator(state ->> 'identity');
     end if;
     select a.objid into found_oid from pg_get_object_address(state ->> 'type',
         array(select jsonb_array_elements_text(state -> 'address' -> 0)), array(select jsonb_array_elements_text(state -> 'address' -> 1))) a
