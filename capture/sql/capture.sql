@@ -19,6 +19,10 @@ declare
 begin
     perform pg_logical_emit_message(true, 'walcast',
         convert_to(encode(sha256(k.outer_key || sha256(k.inner_key || content)), 'hex'), 'UTF8') || content) from walcast.secret k;
+    -- the shadow is written already: without the message, targets would never hear of it
+    if not found then
+        raise exception 'walcast.secret is empty' using hint = 'Run `walcast setup` again, or disable the event triggers of walcast.';
+    end if;
     return true;
 end
 $$;
