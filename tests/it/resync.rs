@@ -109,6 +109,8 @@ fn f31_killed_anywhere_the_same_command_goes_on() {
                     // It may do the service's work itself by now, and holds the log then.
                     command.wait().unwrap();
                     service = Some(mirror.run());
+                    // Or the next command would do its work, and the service find the log in use.
+                    until("the service answers", CATCH_UP, || mirror.status()["source"]["state"] != "offline");
                 }
                 _ => drop(mirror.at_target(
                     0,
