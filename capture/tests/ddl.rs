@@ -37,9 +37,11 @@ async fn captured(client: &Client) -> Vec<String> {
     let sql = format!(
         "with m as materialized ({MESSAGES}) \
          select coalesce((select string_agg(concat_ws(' ', \
-                    case when c ? 'failed' then 'failed' when c -> 'after' = 'null' then 'drop' when c -> 'before' = 'null' then 'create' else 'alter' end, \
+                    case when c ? 'failed' then 'failed' when c -> 'after' = 'null' then 'drop' \
+                        when c -> 'before' = 'null' then 'create' else 'alter' end, \
                     coalesce(nullif(c -> 'after', 'null'), c -> 'before') ->> 'object', \
-                    case when c -> 'before' ->> 'identity' <> c -> 'after' ->> 'identity' then 'was ' || (c -> 'before' ->> 'identity') end, \
+                    case when c -> 'before' ->> 'identity' <> c -> 'after' ->> 'identity' \
+                        then 'was ' || (c -> 'before' ->> 'identity') end, \
                     case when c ? 'auto' then '(auto)' end, case when c -> 'rewritten' = 'true' then '(rewritten)' end, \
                     '(member of ' || (c ->> 'member_of') || ')'), ', ' order by i) \
              from jsonb_array_elements(message -> 'changes') with ordinality e (c, i)), '') \
@@ -390,7 +392,10 @@ async fn a_tick_finds_what_no_event_tells() {
         .unwrap();
     captured(&client).await;
     client
-        .batch_execute("reassign owned by a to b; drop role a; create sequence s; select nextval('s'), nextval('s'); alter role b set work_mem = '1MB'")
+        .batch_execute(
+            "reassign owned by a to b; drop role a; \
+            create sequence s; select nextval('s'), nextval('s'); alter role b set work_mem = '1MB'",
+        )
         .await
         .unwrap();
     captured(&client).await;
@@ -427,11 +432,14 @@ async fn messages_are_signed_and_nobody_else_can_sign() {
     let mallory = connect(&server, Some("mallory")).await;
     let forged = "select pg_logical_emit_message(true, 'walcast', repeat('0', 64) || '{\"v\": 1}')";
     mallory.execute(forged, &[]).await.unwrap();
-    let signed = "select string_agg((encode(sha256(k.outer_key || sha256(k.inner_key || m.content)), 'hex') = convert_from(m.mac, 'UTF8'))::text, ' ' order by m.n) \
+    let signed = "select string_agg((encode(sha256(k.outer_key || sha256(k.inner_key || m.content)), 'hex') \
+        = convert_from(m.mac, 'UTF8'))::text, \
+        ' ' order by m.n) \
                   from m, walcast.secret k";
     assert_eq!(of_messages(&client, signed).await, "true false");
     let key = "select length(inner_key) = 64 and length(outer_key) = 64 and inner_key <> outer_key \
-               and (select bool_and(get_byte(inner_key, i) # get_byte(outer_key, i) = 106) from generate_series(0, 63) i) from walcast.secret";
+               and (select bool_and(get_byte(inner_key, i) # get_byte(outer_key, i) = 106) \
+                   from generate_series(0, 63) i) from walcast.secret";
     assert!(client.query_one(key, &[]).await.unwrap().get::<_, bool>(0));
     for sql in [
         "select * from walcast.secret",
@@ -487,9 +495,11 @@ async fn x08_x09_an_unprivileged_user_changes_only_what_is_his() {
         )
         .await
         .unwrap();
-    let same = "select string_agg(md5(replace(replace((s.state - 'indexes' - 'constraints')::text, 'public.t', ''), '\"t\"', '')), ' ') from walcast.shadow s \
+    let same = "select string_agg(md5(replace(replace((s.state - 'indexes' - 'constraints')::text, 'public.t', ''), '\"t\"', '')), ' ') \
+        from walcast.shadow s \
                 where s.state ->> 'name' = 't' union all \
-                select string_agg(md5(replace(replace((s.state - 'indexes' - 'constraints')::text, 'public.u', ''), '\"u\"', '')), ' ') from walcast.shadow s \
+                select string_agg(md5(replace(replace((s.state - 'indexes' - 'constraints')::text, 'public.u', ''), '\"u\"', '')), ' ') \
+                    from walcast.shadow s \
                 where s.state ->> 'name' = 'u'";
     let states: Vec<String> = client.query(same, &[]).await.unwrap().iter().map(|r| r.get(0)).collect();
     assert_eq!(states[0], states[1]);
@@ -522,8 +532,10 @@ async fn d41_large_objects_are_captured() {
     let (_server, client) = source(&Capture::default()).await;
     client
         .batch_execute(
-            "do $$ begin execute 'create table wide (' || (select string_agg(format('c%s int', i), ', ') from generate_series(1, 1600) i) || ')'; \
-             execute format('create function long() returns text language sql as %L', 'select ' || quote_literal(repeat('x', 10000000))); end $$",
+            "do $$ begin execute 'create table wide (' || (select string_agg(format('c%s int', i), ', ') \
+                from generate_series(1, 1600) i) || ')'; \
+             execute format('create function long() returns text language sql as %L', \
+                 'select ' || quote_literal(repeat('x', 10000000))); end $$",
         )
         .await
         .unwrap();
