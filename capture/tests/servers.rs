@@ -208,6 +208,12 @@ async fn check_says_what_a_target_lacks() {
 
     let target = Cluster::builder().start().unwrap();
     let client = superuser(&target).await;
+    let empty = check_target(&client, Some(&published)).await;
+    assert_eq!(finding(&empty, "none of the 4 published tables exists yet").level, Level::Warn);
+    client.batch_execute("create schema walcast").await.unwrap();
+    let emptied = check_target(&client, Some(&published)).await;
+    assert_eq!(finding(&emptied, "tables are missing").level, Level::Fail);
+    client.batch_execute("drop schema walcast").await.unwrap();
     client
         .batch_execute(
             "create role plain login; create table whole (b int, a int primary key, extra int default 1); \

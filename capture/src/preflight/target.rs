@@ -18,12 +18,30 @@ pub async fn check_target(client: &Client, published: Option<&[PublishedTable]>)
         finding(checkpoint(client).await),
     ];
     if let Some(published) = published {
-        match tables(client, published).await {
-            Ok(found) => findings.extend(table_findings(published, &found)),
+        match table_findings(client, published).await {
+            Ok(found) => findings.extend(found),
             Err(e) => findings.push(Finding::unknown(&e)),
         }
     }
     findings
+}
+
+async fn table_findings(client: &Client, published: &[PublishedTable]) -> Result<Vec<Finding>, Error> {
+    let found = tables(client, published).await?;
+    // Nothing has been copied or declared there yet: that is where a target begins.
+    let sql = "select pg_catalog.to_regnamespace('walcast') is null";
+    if found.is_empty() && !published.is_empty() && scalar(client, sql, "look for schema walcast").await? {
+        let text = format!("none of the {} published tables exists yet", published.len());
+        return Ok(vec![Finding::warn(text, "walcast bootstrap copies schema and rows")]);
+    }
+    Ok(vec![
+        tables_exist(published, &found),
+        columns_exist(published, &found),
+        privileges(&found),
+        row_security(&found),
+        triggers(&found),
+        deferrable(&found),
+    ])
 }
 
 async fn writable(client: &Client) -> Found {
@@ -125,17 +143,6 @@ fn table(row: &Row) -> Result<((String, String), Table), tokio_postgres::Error> 
         deferrable: row.try_get(6)?,
     };
     Ok(((row.try_get(0)?, row.try_get(1)?), table))
-}
-
-fn table_findings(published: &[PublishedTable], found: &Tables) -> Vec<Finding> {
-    vec![
-        tables_exist(published, found),
-        columns_exist(published, found),
-        privileges(found),
-        row_security(found),
-        triggers(found),
-        deferrable(found),
-    ]
 }
 
 fn tables_exist(published: &[PublishedTable], found: &Tables) -> Finding {
