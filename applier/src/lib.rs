@@ -124,8 +124,19 @@ pub async fn checkpoint(conninfo: &Conninfo, identity: &Identity) -> Result<Opti
 /// # Errors
 /// A session applies to the target ([`Error::Fenced`]); the target can't be reached.
 pub async fn forget(conninfo: &Conninfo, identity: &Identity) -> Result<(), Error> {
-    let mut session = Session::connect(conninfo, "remove").await?;
-    checkpoint::forget(&mut session, identity).await?;
-    session.close().await;
-    Ok(())
+    // A session that was closed a moment ago may still be seen to hold it.
+    let mut tries_left = FORGET_TRIES;
+    loop {
+        let mut session = Session::connect(conninfo, "remove").await?;
+        let forgotten = checkpoint::forget(&mut session, identity).await;
+        session.close().await;
+        tries_left -= 1;
+        match forgotten {
+            Err(Error::Fenced) if tries_left > 0 => tokio::time::sleep(FORGET_PAUSE).await,
+            forgotten => return forgotten,
+        }
+    }
 }
+
+const FORGET_TRIES: u32 = 20;
+const FORGET_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
