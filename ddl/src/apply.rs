@@ -1,0 +1,256 @@
+//! One message, change by change.
+
+use std::collections::HashMap;
+
+use crate::converge::Pass;
+use crate::error::Failure;
+use crate::message::{Change, Message};
+use crate::options::Options;
+use crate::outcome::{Done, Outcome, Skipped, Verb};
+use crate::session::{Row, Session};
+use crate::state::State;
+use crate::statement::Statement;
+use crate::{converge, order, privileges, quote, roles, values};
+
+/// Settings that states and statements depend on, for as long as a message is being applied. The states' are those that
+/// the source's capture pins.
+const SETTINGS: &[(&str, &str)] = &[
+    ("search_path", "pg_catalog, pg_temp"),
+    ("datestyle", "ISO, YMD"),
+    ("intervalstyle", "postgres"),
+    ("timezone", "UTC"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+    ("xmlbinary", "base64"),
+    ("lc_monetary", "C"),
+    ("quote_all_identifiers", "off"),
+    ("standard_conforming_strings", "on"),
+    ("transform_null_equals", "off"),
+    ("check_function_bodies", "off"),
+    ("default_tablespace", ""),
+    ("default_table_access_method", "heap"),
+    // `Rights::Owner` sends a secret as a parameter
+    ("log_parameter_max_length_on_error", "0"),
+];
+
+/// Makes the target what the message says, inside the caller's transaction.
+///
+/// # Errors
+/// The target refused a statement, lacks something, or could not be asked. The transaction is to be rolled back then;
+/// [`Failure::cause`] tells whether the same may succeed later.
+pub async fn apply<S: Session + Send>(
+    session: &mut S,
+    message: &Message,
+    options: &Options,
+) -> Result<Outcome, Failure<S::Error>> {
+    let mut context =
+        Context { session, options, outcome: Outcome::default(), postponed: Vec::new(), moved: HashMap::new() };
+    let settings = context.pin().await?;
+    apply_changes(&mut context, message).await?;
+    values::refresh(&mut context, message).await?;
+    values::set_sequences(&mut context, &message.sequences).await?;
+    for what in &message.unsupported {
+        context.skip(what, "it is not captured");
+    }
+    context.unpin(&settings).await?;
+    Ok(context.outcome)
+}
+
+async fn apply_changes<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+) -> Result<(), Failure<S::Error>> {
+    let altered = order::altered_tables(message);
+    for change in altered.iter().filter(|_| altered.len() > 1) {
+        if is_selected(context, change) {
+            converge::drop_foreign_keys(context, message, change).await?;
+        }
+    }
+    for change in order::ordered(message) {
+        apply_change(context, message, change, Pass::Main).await?;
+    }
+    for oid in std::mem::take(&mut context.postponed) {
+        for change in message.changes.iter().filter(|change| (&change.class, change.oid) == (&oid.0, oid.1)) {
+            apply_change(context, message, change, Pass::Last).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn apply_change<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+    pass: Pass,
+) -> Result<(), Failure<S::Error>> {
+    match change.class.as_str() {
+        "pg_authid" | "pg_database" => roles::apply(context, change).await,
+        "pg_default_acl" => privileges::apply_default(context, change).await,
+        _ if is_selected(context, change) => converge::apply(context, message, change, pass).await,
+        _ => Ok(()),
+    }
+}
+
+/// Whether the table that it is, or belongs to, is replicated.
+fn is_selected<S: Session>(context: &Context<'_, S>, change: &Change) -> bool {
+    let Some(state) = change.state() else { return true };
+    let table = match (&state.schema, &state.name) {
+        (Some(schema), Some(name)) if change.class == "pg_class" && state.kind == "table" => {
+            Some((schema.clone(), name.clone()))
+        }
+        _ => state.table.as_ref().or(state.owned_by.as_ref().map(|of| &of.table)).and_then(|name| quote::split(name)),
+    };
+    table.is_none_or(|(schema, name)| (context.options.selected)(&schema, &name))
+}
+
+/// What everything that applies a change works with.
+pub(crate) struct Context<'a, S: Session> {
+    session: &'a mut S,
+    pub(crate) options: &'a Options,
+    pub(crate) outcome: Outcome,
+    /// Class and OID of changes that are applied once more at the end.
+    postponed: Vec<(String, u32)>,
+    /// What was renamed out of another one's way: class and identity to its state.
+    moved: HashMap<(String, String), State>,
+}
+
+impl<S: Session + Send> Context<'_, S> {
+    /// Runs a statement for an object, with the rights that it needs.
+    pub(crate) async fn run(&mut self, object: &str, statement: &Statement) -> Result<(), Failure<S::Error>> {
+        privileges::execute(self.session, statement, self.options).await.map_err(|error| Failure::Statement {
+            object: object.to_owned(),
+            statement: statement.display(),
+            error,
+        })
+    }
+
+    /// The same; what is to be done instead if the server refuses it is done.
+    pub(crate) async fn run_or_else(&mut self, object: &str, statement: &Statement) -> Result<(), Failure<S::Error>> {
+        let Some(otherwise) = &statement.otherwise else { return self.run(object, statement).await };
+        let savepoint = |what: &str| Statement::new(format!("{what} SAVEPOINT walcast_ddl"));
+        self.run(object, &Statement::new("SAVEPOINT walcast_ddl")).await?;
+        match self.run(object, statement).await {
+            Ok(()) => return self.run(object, &savepoint("RELEASE")).await,
+            Err(failure) => {
+                let code = failure.cause().and_then(S::sqlstate);
+                if !code.is_some_and(|code| otherwise.is_for(code)) {
+                    return Err(failure);
+                }
+            }
+        }
+        self.run(object, &savepoint("ROLLBACK TO")).await?;
+        for statement in &otherwise.statements {
+            self.run(object, statement).await?;
+        }
+        if otherwise.statements.is_empty() {
+            self.skip(object, otherwise.why);
+        }
+        Ok(())
+    }
+
+    /// Sets [`SETTINGS`]; what they were.
+    async fn pin(&mut self) -> Result<Row, Failure<S::Error>> {
+        const OBJECT: &str = "settings of the session";
+        let current = SETTINGS.iter().map(|(name, _)| format!("current_setting('{name}')"));
+        let current = format!("SELECT {}", current.collect::<Vec<_>>().join(", "));
+        let was = self.ask(OBJECT, &current, &[]).await?.pop().unwrap_or_default();
+        let pinned: Row = SETTINGS.iter().map(|(_, value)| Some((*value).to_owned())).collect();
+        self.unpin(&pinned).await?;
+        Ok(was)
+    }
+
+    /// Sets them to these values, for the transaction.
+    async fn unpin(&mut self, values: &Row) -> Result<(), Failure<S::Error>> {
+        let set = |at: usize, name: &str| format!("pg_catalog.set_config('{name}', ${}::text, true)", at + 1);
+        let set: Vec<_> = SETTINGS.iter().enumerate().map(|(at, (name, _))| set(at, name)).collect();
+        let values: Vec<_> = values.iter().map(Option::as_deref).collect();
+        self.ask("settings of the session", &format!("SELECT {}", set.join(", ")), &values).await?;
+        Ok(())
+    }
+
+    /// Calls a function of walcast's on the target that does something; `shown` is what is said of it.
+    pub(crate) async fn call(
+        &mut self,
+        object: &str,
+        (shown, sql): (&str, &str),
+        parameters: &[Option<&str>],
+    ) -> Result<Vec<Row>, Failure<S::Error>> {
+        let failed = |error| Failure::Statement { object: object.to_owned(), statement: shown.to_owned(), error };
+        self.session.query(sql, parameters).await.map_err(failed)
+    }
+
+    /// Asks the target something about an object.
+    pub(crate) async fn ask(
+        &mut self,
+        object: &str,
+        sql: &str,
+        parameters: &[Option<&str>],
+    ) -> Result<Vec<Row>, Failure<S::Error>> {
+        let failed = |error| Failure::State { object: object.to_owned(), error };
+        self.session.query(sql, parameters).await.map_err(failed)
+    }
+
+    /// The target's own state of the object that a state describes; None: there is none, or it is not described.
+    pub(crate) async fn look(&mut self, class: &str, state: &State) -> Result<Option<State>, Failure<S::Error>> {
+        const LOOK: &str = "SELECT walcast.describe(c, walcast.locate(c, $2::text::jsonb)) \
+                              FROM (SELECT $1::text::regclass::oid) x (c)";
+        let rows = self.ask(&state.object, LOOK, &[Some(class), Some(&state.locator())]).await?;
+        let text = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
+        let malformed =
+            |error: serde_json::Error| Failure::Answer { object: state.object.clone(), what: error.to_string() };
+        text.map(|text| serde_json::from_str(&text).map_err(malformed)).transpose()
+    }
+
+    /// The same, of an object that may have been renamed out of another one's way.
+    pub(crate) async fn find(&mut self, class: &str, state: &State) -> Result<Option<State>, Failure<S::Error>> {
+        match self.moved.get(&(class.to_owned(), state.identity.clone())).cloned() {
+            Some(moved) => self.look(class, &moved).await,
+            None => self.look(class, state).await,
+        }
+    }
+
+    /// Notes that an object was renamed out of another one's way.
+    pub(crate) fn moved(&mut self, class: &str, identity: String, state: State) {
+        self.moved.insert((class.to_owned(), identity), state);
+    }
+
+    /// How many were.
+    pub(crate) fn moved_count(&self) -> usize {
+        self.moved.len()
+    }
+
+    /// Has a change applied once more, after all others.
+    pub(crate) fn postpone(&mut self, change: &Change) {
+        self.postponed.push((change.class.clone(), change.oid));
+    }
+
+    /// The owner of a relation, as SQL calls it; None: there is none.
+    pub(crate) async fn owner_of(&mut self, object: &str, relation: &str) -> Result<Option<String>, Failure<S::Error>> {
+        const OWNER: &str = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass($1::text)";
+        let rows = self.ask(object, OWNER, &[Some(relation)]).await?;
+        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
+    }
+
+    /// Takes an object that is there out of the extension that it is a part of; whether there was something to take.
+    pub(crate) async fn leave_extension(&mut self, class: &str, state: &State) -> Result<bool, Failure<S::Error>> {
+        const EXTENSION: &str = "SELECT walcast.extension_of(c, walcast.locate(c, $2::text::jsonb)) \
+                                   FROM (SELECT $1::text::regclass::oid) x (c)";
+        let rows = self.ask(&state.object, EXTENSION, &[Some(class), Some(&state.locator())]).await?;
+        let Some(extension) = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten() else {
+            return Ok(false);
+        };
+        let leave = format!("ALTER EXTENSION {} DROP {}", quote::identifier(&extension), state.object);
+        self.run(&state.object, &Statement::new(leave)).await?;
+        Ok(true)
+    }
+
+    /// Notes what was done.
+    pub(crate) fn note(&mut self, verb: Verb, state: &State) {
+        self.outcome.done.push(Done { verb, kind: state.kind.clone(), object: state.object.clone() });
+    }
+
+    /// Notes what was not done.
+    pub(crate) fn skip(&mut self, object: &str, why: impl Into<String>) {
+        self.outcome.skipped.push(Skipped { object: object.to_owned(), why: why.into() });
+    }
+}

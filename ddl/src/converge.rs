@@ -1,0 +1,302 @@
+//! One object: found, made, altered or dropped.
+
+use serde_json::Value;
+
+use crate::apply::Context;
+use crate::error::Failure;
+use crate::message::{Change, Message};
+use crate::outcome::{Table, Verb};
+use crate::session::Session;
+use crate::state::State;
+use crate::statement::Statement;
+use crate::turn::Turn;
+use crate::{kinds, privileges, quote, sequence, table};
+
+/// An object that waits until everything else of the message is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// The first.
+    Main,
+    /// The second: all tables are there.
+    Last,
+}
+
+/// Makes the target's object what the change says, if there is something to be.
+pub(crate) async fn apply<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+    pass: Pass,
+) -> Result<(), Failure<S::Error>> {
+    let limited = |state: &Option<State>| state.as_ref().is_some_and(|state| state.limited.is_some());
+    if let Some(why) = &change.failed {
+        context.skip(&change.object(), format!("the source could not describe it: {why}"));
+        return Ok(());
+    }
+    if let Some(extension) = &change.member_of {
+        return join_extension(context, change, extension).await;
+    }
+    match (&change.before, &change.after) {
+        _ if limited(&change.after) || limited(&change.before) && change.after.is_none() => {
+            privileges::grant(context, change).await
+        }
+        (Some(before), None) => drop(context, change, before, pass).await,
+        (_, Some(after)) => converge(context, message, change, after, pass).await,
+        (None, None) => Ok(()),
+    }
+}
+
+/// It became a part of an extension. If the extension is not there yet, its script will take the object.
+async fn join_extension<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    change: &Change,
+    extension: &str,
+) -> Result<(), Failure<S::Error>> {
+    const THERE: &str = "SELECT FROM pg_extension WHERE extname = $1::text";
+    let Some(before) = &change.before else { return Ok(()) };
+    let there = !context.ask(&before.object, THERE, &[Some(extension)]).await?.is_empty();
+    let Some(now) = context.look(&change.class, before).await?.filter(|_| there) else { return Ok(()) };
+    let add = format!("ALTER EXTENSION {} ADD {}", quote::identifier(extension), now.object);
+    context.run(&now.object, &Statement::new(add)).await?;
+    context.note(Verb::Altered, &now);
+    Ok(())
+}
+
+/// What goes only because what it belongs to does is left for the end: most often it is gone then.
+async fn drop<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    change: &Change,
+    before: &State,
+    pass: Pass,
+) -> Result<(), Failure<S::Error>> {
+    if change.auto && pass == Pass::Main {
+        context.postpone(change);
+        return Ok(());
+    }
+    let Some(now) = context.find(&change.class, before).await?.filter(|now| now.kind == before.kind) else {
+        return Ok(());
+    };
+    // A base type and its functions need each other.
+    let cascade = if now.type_kind.as_deref() == Some("base") { " CASCADE" } else { "" };
+    let role = role_of(context, &change.class, &now).await?;
+    let statement = Statement::new(format!("DROP {}{cascade}", now.object)).with_rights_of(role.as_deref());
+    context.run(&now.object, &statement).await?;
+    context.note(Verb::Dropped, before);
+    Ok(())
+}
+
+async fn converge<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+    after: &State,
+    pass: Pass,
+) -> Result<(), Failure<S::Error>> {
+    let found = locate(context, message, change, after).await?;
+    if found.is_none() && sequence::is_identity(after) && pass == Pass::Main {
+        context.postpone(change);
+        return Ok(());
+    }
+    if let Some(why) = kinds::impossible(found.as_ref(), after, context.options.server_version) {
+        return Err(unable(after, why));
+    }
+    let (made, now) = match found {
+        Some(now) => (false, now),
+        None => (true, make(context, message, change, after).await?),
+    };
+    let ran = alter(context, message, change, (now, after), pass).await?;
+    if made || ran {
+        context.note(if made { Verb::Created } else { Verb::Altered }, after);
+    }
+    if pass == Pass::Main {
+        note_rewritten(context, change, after);
+        postpone_rest(context, message, change, after);
+    }
+    privileges::grant(context, change).await
+}
+
+fn unable<E: std::error::Error>(state: &State, why: &str) -> Failure<E> {
+    let hint = "remove what is in the way on the target, or make the object by hand and `skip`";
+    Failure::Unable { object: state.object.clone(), why: why.to_owned(), hint }
+}
+
+fn note_rewritten<S: Session + Send>(context: &mut Context<'_, S>, change: &Change, after: &State) {
+    if let (true, "table", Some(schema), Some(name)) =
+        (change.rewritten, after.kind.as_str(), &after.schema, &after.name)
+    {
+        context.outcome.recopy.push(Table { schema: schema.clone(), name: name.clone() });
+    }
+}
+
+/// Foreign keys to tables, and columns of tables, that may still be to come.
+fn postpone_rest<S: Session + Send>(context: &mut Context<'_, S>, message: &Message, change: &Change, after: &State) {
+    let keys = crate::order::makes_tables(message) && after.constraints.iter().any(|constraint| constraint.kind == "f");
+    let owned = after.kind == "sequence" && after.owned_by.as_ref().is_some_and(|of| !of.identity);
+    if keys || owned {
+        context.postpone(change);
+    }
+}
+
+/// The target's object, by what it was called or by what it is called. What has its new name and is to be moved away by a
+/// later change of the message is moved aside now.
+async fn locate<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+    after: &State,
+) -> Result<Option<State>, Failure<S::Error>> {
+    let by_before = match change.before.as_ref().filter(|before| before.limited.is_none()) {
+        Some(before) => context.find(&change.class, before).await?,
+        None => None,
+    };
+    let moves = |other: &Change| {
+        let was = other.before.as_ref().is_some_and(|before| before.identity == after.identity);
+        was && other.class == change.class
+            && other.oid != change.oid
+            && other.after.as_ref().is_some_and(|is| is.identity != after.identity)
+    };
+    let is_new_name = by_before.as_ref().is_none_or(|now| now.identity != after.identity);
+    if is_new_name
+        && message.changes.iter().any(moves)
+        && let Some(occupant) = context.find(&change.class, after).await?
+    {
+        move_aside(context, &change.class, occupant).await?;
+    }
+    match by_before {
+        Some(now) => Ok(Some(now)),
+        None => context.find(&change.class, after).await,
+    }
+}
+
+async fn move_aside<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    class: &str,
+    occupant: State,
+) -> Result<(), Failure<S::Error>> {
+    let name = format!("walcast_moved_{}", context.moved_count());
+    let role = role_of(context, class, &occupant).await?;
+    let rename = format!("ALTER {} RENAME TO {}", occupant.object, quote::identifier(&name));
+    context.run(&occupant.object, &Statement::new(rename).with_rights_of(role.as_deref())).await?;
+    let identity = occupant.identity.clone();
+    let mut moved = State { name: Some(name.clone()), ..occupant };
+    if let Some(last) = moved.address.as_mut().and_then(|address| address.get_mut(0)?.as_array_mut()?.last_mut()) {
+        *last = Value::String(name);
+    }
+    context.moved(class, identity, moved);
+    Ok(())
+}
+
+/// An object that is not there.
+async fn make<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+    after: &State,
+) -> Result<State, Failure<S::Error>> {
+    if context.leave_extension(&change.class, after).await? {
+        return seen(context, &change.class, after).await;
+    }
+    let role = role_of(context, &change.class, after).await?;
+    let role = role.filter(|_| !kinds::needs_login(&change.class, after));
+    for statement in kinds::create(&change.class, after, message, context.options.server_version) {
+        let schema = if change.class == "pg_namespace" { Some("") } else { after.schema.as_deref() };
+        let statement = statement.with_rights_of(role.as_deref()).creating_in(schema);
+        run_one(context, &change.class, after, &statement).await?;
+    }
+    seen(context, &change.class, after).await
+}
+
+/// The state of what has to be there by now.
+async fn seen<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    class: &str,
+    after: &State,
+) -> Result<State, Failure<S::Error>> {
+    let what = "it is not described though it is there".to_owned();
+    context.look(class, after).await?.ok_or_else(|| Failure::Answer { object: after.object.clone(), what })
+}
+
+/// Runs the phases of an object; whether anything ran.
+async fn alter<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+    (mut now, after): (State, &State),
+    pass: Pass,
+) -> Result<bool, Failure<S::Error>> {
+    let before = change.before.as_ref().filter(|before| before.limited.is_none());
+    let role = role_of(context, &change.class, after).await?;
+    let foreign_keys = pass == Pass::Last || !crate::order::makes_tables(message);
+    let (server_version, rewritten) = (context.options.server_version, change.rewritten);
+    let mut ran = false;
+    for (number, phase) in kinds::phases(&change.class, after).iter().enumerate() {
+        let role = role.as_deref();
+        let turn = Turn { now: &now, before, after, message, server_version, rewritten, role, foreign_keys };
+        let statements = phase(&turn);
+        for statement in &statements {
+            run_one(context, &change.class, after, statement).await?;
+        }
+        if !statements.is_empty() {
+            ran = true;
+            now = seen(context, &change.class, after).await?;
+        }
+        // from here on it has its name, and everything else is the owner's to do
+        if number == 0 {
+            privileges::own(context, &change.class, &now, after).await?;
+        }
+    }
+    Ok(ran)
+}
+
+/// Foreign keys that a message's altered tables lost, before the keys that they needed.
+pub(crate) async fn drop_foreign_keys<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+) -> Result<(), Failure<S::Error>> {
+    let (Some(before), Some(after)) = (&change.before, &change.after) else { return Ok(()) };
+    let key = |state: &State| state.constraints.iter().any(|constraint| constraint.kind == "f");
+    if !key(before) {
+        return Ok(());
+    }
+    let Some(now) = context.find(&change.class, before).await? else { return Ok(()) };
+    let role = role_of(context, &change.class, &now).await?;
+    let (server_version, rewritten, role) = (context.options.server_version, change.rewritten, role.as_deref());
+    let before = Some(before);
+    let turn = Turn { now: &now, before, after, message, server_version, rewritten, role, foreign_keys: true };
+    for statement in table::drop_foreign_keys(&turn) {
+        run_one(context, &change.class, after, &statement).await?;
+    }
+    Ok(())
+}
+
+/// Runs a statement, or what is to be done instead if the server refuses it. Options that may be secrets are not shown.
+async fn run_one<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    class: &str,
+    after: &State,
+    statement: &Statement,
+) -> Result<(), Failure<S::Error>> {
+    let mut statement = statement.clone();
+    if kinds::has_secrets(class, after)
+        && let Some((start, _)) = statement.sql.split_once("OPTIONS (")
+    {
+        let shown = format!("{start}OPTIONS (…)");
+        statement = statement.shown_as(shown);
+    }
+    context.run_or_else(&after.object, &statement).await
+}
+
+/// The owner of an object, or of the table that it belongs to.
+async fn role_of<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    class: &str,
+    state: &State,
+) -> Result<Option<String>, Failure<S::Error>> {
+    match (&state.owner, &state.table) {
+        _ if kinds::needs_login(class, state) => Ok(None),
+        (Some(owner), _) => Ok(Some(owner.clone())),
+        (None, Some(table)) => context.owner_of(&state.object, table).await,
+        (None, None) => Ok(None),
+    }
+}

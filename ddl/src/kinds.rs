@@ -1,0 +1,73 @@
+//! What is done with objects of each kind.
+
+use crate::message::Message;
+use crate::state::State;
+use crate::statement::Statement;
+use crate::table::Phase;
+use crate::{opaque, sequence, table, types, view};
+
+/// The way of an object that is there.
+pub(crate) fn phases(class: &str, after: &State) -> &'static [Phase] {
+    match (class, after.kind.as_str()) {
+        ("pg_class", "sequence") => sequence::PHASES,
+        ("pg_class", "view") => view::VIEW,
+        ("pg_class", "materialized view") => view::MATERIALIZED,
+        ("pg_class", _) => table::PHASES,
+        ("pg_type", _) => types::PHASES,
+        ("pg_proc" | "pg_trigger" | "pg_rewrite", _) => opaque::REPLACED,
+        ("pg_statistic_ext", _) => opaque::STATISTICS,
+        ("pg_extension", _) => opaque::EXTENSION,
+        ("pg_foreign_data_wrapper" | "pg_foreign_server" | "pg_user_mapping", _) => opaque::FOREIGN,
+        ("pg_operator", _) => opaque::OPERATOR,
+        ("pg_opfamily", _) => opaque::FAMILY,
+        ("pg_ts_config", _) => opaque::CONFIGURATION,
+        ("pg_ts_dict", _) => opaque::DICTIONARY,
+        _ => opaque::PHASES,
+    }
+}
+
+/// Statements that make an object that is not there.
+pub(crate) fn create(class: &str, after: &State, message: &Message, server_version: u32) -> Vec<Statement> {
+    match (class, after.kind.as_str()) {
+        ("pg_class", "sequence") => vec![sequence::create(after, server_version)],
+        ("pg_class", "view" | "materialized view") => vec![view::create(after)],
+        ("pg_class", _) => vec![table::create(after, message, server_version)],
+        _ => after.create.iter().map(Statement::new).collect(),
+    }
+}
+
+/// Whether only a superuser, or whom one allows, can make and alter such objects; the owner's rights would not do.
+pub(crate) fn needs_login(class: &str, state: &State) -> bool {
+    match class {
+        "pg_type" => matches!(state.type_kind.as_deref(), Some("base")) || state.shell,
+        "pg_am" | "pg_cast" | "pg_language" | "pg_opclass" | "pg_opfamily" | "pg_transform" => true,
+        "pg_ts_parser" | "pg_ts_template" | "pg_foreign_data_wrapper" => true,
+        _ => false,
+    }
+}
+
+/// Whether options of such objects may be secrets.
+pub(crate) fn has_secrets(class: &str, state: &State) -> bool {
+    matches!(class, "pg_foreign_data_wrapper" | "pg_foreign_server" | "pg_user_mapping") || state.server.is_some()
+}
+
+/// What says why this target cannot have the object as it is wanted; None: it can.
+pub(crate) fn impossible(now: Option<&State>, after: &State, server_version: u32) -> Option<&'static str> {
+    let generated = |how: &str| after.columns.iter().any(|column| column.generated.as_deref() == Some(how));
+    if generated("v") && server_version < 180_000 {
+        return Some("it has a virtual generated column, which only servers from version 18 on know");
+    }
+    let now = now?;
+    let kind = |state: &State| (state.kind.clone(), state.partition_key.is_some());
+    if matches!(after.kind.as_str(), "table" | "view" | "materialized view" | "sequence" | "foreign table")
+        && kind(now) != kind(after)
+    {
+        return Some("the target has something of another kind by this name");
+    }
+    let of = |name: &str| now.columns.iter().find(|column| column.name == name);
+    let expression = after
+        .columns
+        .iter()
+        .any(|column| column.generated.is_some() && of(&column.name).is_some_and(|now| now.generated.is_none()));
+    expression.then_some("a column became a generated one, which is no change that a server makes")
+}

@@ -1,0 +1,107 @@
+//! Constraints of tables.
+
+use crate::quote;
+use crate::state::{Constraint, State};
+use crate::statement::Statement;
+use crate::table::renamed;
+use crate::turn::{Turn, wanted};
+
+/// Constraints of the target that the source dropped, or that have to be made anew.
+pub(super) fn gone<'a>(turn: &Turn<'a>) -> Vec<&'a Constraint> {
+    turn.now.constraints.iter().filter(|now| is_supported(turn, now) && is_gone(turn, now)).collect()
+}
+
+fn is_gone(turn: &Turn<'_>, now: &Constraint) -> bool {
+    let before = turn.before.and_then(|before| find(before, &now.name));
+    let renamed =
+        before.is_some_and(|before| turn.after.constraints.iter().any(|c| c.oid == before.oid && c.name != now.name));
+    match find(turn.after, &now.name) {
+        _ if renamed => false,
+        Some(after) => wanted(&now.def, before.map(|c| &c.def), &after.def) && !is_only_validated(now, after),
+        None => before.is_some(),
+    }
+}
+
+fn is_only_validated(now: &Constraint, after: &Constraint) -> bool {
+    now.def.strip_suffix(" NOT VALID") == Some(after.def.as_str())
+}
+
+/// NOT NULL has constraints from 18 on.
+fn is_supported(turn: &Turn<'_>, constraint: &Constraint) -> bool {
+    constraint.kind != "n" || turn.server_version >= 180_000
+}
+
+pub(super) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
+    let own = gone(turn).into_iter().filter(|constraint| constraint.local.unwrap_or(true));
+    own.map(|c| turn.alter_table(&format!("DROP CONSTRAINT {}", quote::identifier(&c.name)))).collect()
+}
+
+pub(super) fn rename(turn: &Turn<'_>) -> Vec<Statement> {
+    let before = turn.before.map_or(&[][..], |before| &before.constraints);
+    let constraints = (&turn.now.constraints[..], before, &turn.after.constraints[..]);
+    let renames = renamed(constraints, |constraint| constraint.oid, |constraint| &constraint.name);
+    let sql = |(from, to): (String, String)| {
+        format!("RENAME CONSTRAINT {} TO {}", quote::identifier(&from), quote::identifier(&to))
+    };
+    renames.into_iter().map(|rename| turn.alter_table(&sql(rename))).collect()
+}
+
+/// Constraints that are missing, and ones that have been validated.
+pub(super) fn add(turn: &Turn<'_>) -> Vec<Statement> {
+    let supported = turn.after.constraints.iter().filter(|after| is_supported(turn, after));
+    supported.filter_map(|after| add_one(turn, after)).collect()
+}
+
+fn add_one(turn: &Turn<'_>, after: &Constraint) -> Option<Statement> {
+    let name = quote::identifier(&after.name);
+    let before = turn.before.and_then(|before| before.constraints.iter().find(|c| c.oid == after.oid));
+    match find(turn.now, &after.name) {
+        Some(now) if is_only_validated(now, after) && wanted(&now.def, before.map(|c| &c.def), &after.def) => {
+            Some(turn.alter_table(&format!("VALIDATE CONSTRAINT {name}")))
+        }
+        Some(_) => None,
+        // only the target's own doing took it away
+        None if before.is_some_and(|before| before.def == after.def && before.name == after.name) => None,
+        None if after.kind == "f" && !turn.foreign_keys || is_inherited(turn.after, after) => None,
+        None if after.kind == "n" => not_null(turn, after),
+        None => Some(turn.alter_table(&format!("ADD CONSTRAINT {name} {}", definition(turn, after)))),
+    }
+}
+
+/// It comes with the parent. A partition has to have it before it is attached.
+fn is_inherited(table: &State, constraint: &Constraint) -> bool {
+    !constraint.local.unwrap_or(true) && table.parent.is_none() && !table.inherits.is_empty()
+}
+
+/// The column may have one of another name.
+fn not_null(turn: &Turn<'_>, after: &Constraint) -> Option<Statement> {
+    let name = quote::identifier(&after.name);
+    let same = turn.now.constraints.iter().find(|now| now.kind == "n" && now.def == after.def);
+    Some(turn.alter_table(&match same {
+        Some(now) => format!("RENAME CONSTRAINT {} TO {name}", quote::identifier(&now.name)),
+        None => format!("ADD CONSTRAINT {name} {}", after.def),
+    }))
+}
+
+/// Made from an index that the table has, if the source made it so.
+fn definition(turn: &Turn<'_>, after: &Constraint) -> String {
+    let kind = match after.kind.as_str() {
+        "p" => "PRIMARY KEY",
+        "u" => "UNIQUE",
+        _ => return after.def.clone(),
+    };
+    let Some(index) = index_that_becomes(turn, after) else { return after.def.clone() };
+    let tail = ["DEFERRABLE INITIALLY DEFERRED", "DEFERRABLE"].into_iter().find(|tail| after.def.ends_with(tail));
+    format!("{kind} USING INDEX {} {}", quote::identifier(index), tail.unwrap_or_default())
+}
+
+fn index_that_becomes<'a>(turn: &Turn<'a>, after: &Constraint) -> Option<&'a str> {
+    let wanted = turn.after.indexes.iter().find(|index| index.of_constraint.as_ref() == Some(&after.name))?;
+    let before = turn.before?.indexes.iter().find(|index| index.oid == wanted.oid && index.of_constraint.is_none())?;
+    let there = |name: &str| turn.now.indexes.iter().any(|now| now.name == name && now.of_constraint.is_none());
+    [&wanted.name, &before.name].into_iter().find(|name| there(name)).map(String::as_str)
+}
+
+fn find<'a>(state: &'a State, name: &str) -> Option<&'a Constraint> {
+    state.constraints.iter().find(|constraint| constraint.name == name)
+}

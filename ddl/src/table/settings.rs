@@ -1,0 +1,69 @@
+//! What tables have beside columns, constraints and indexes.
+
+use crate::quote;
+use crate::state::State;
+use crate::statement::Statement;
+use crate::table::options::{differences, in_option_list, reloptions};
+use crate::turn::Turn;
+
+pub(super) fn settings(turn: &Turn<'_>) -> Vec<Statement> {
+    let mut changes = Vec::new();
+    if turn.changed(|state| &state.persistence) {
+        changes.push(if turn.after.persistence.is_some() { "SET UNLOGGED".into() } else { "SET LOGGED".into() });
+    }
+    if turn.changed(|state| &state.of) {
+        changes.push(turn.after.of.as_ref().map_or_else(|| "NOT OF".into(), |of| format!("OF {of}")));
+    }
+    changes.extend(parameters(turn));
+    changes.extend(row_security(turn));
+    let mut statements: Vec<_> = changes.iter().map(|what| turn.alter_table(what)).collect();
+    if turn.changed(|state| &state.access_method) && turn.now.kind == "table" {
+        let method = turn.after.access_method.as_deref().unwrap_or("heap");
+        statements.push(turn.alter_table(&format!("SET ACCESS METHOD {}", quote::identifier(method))));
+    }
+    statements
+}
+
+fn parameters(turn: &Turn<'_>) -> Vec<String> {
+    let mut changes = Vec::new();
+    if turn.changed(State::parameters) {
+        changes.extend(reloptions(&turn.now.parameters(), &turn.after.parameters()));
+    }
+    if turn.changed(|state| &state.toast_options) {
+        let toast = |state: &State| state.toast_options.iter().map(|item| format!("toast.{item}")).collect::<Vec<_>>();
+        changes.extend(reloptions(&toast(turn.now), &toast(turn.after)));
+    }
+    if turn.changed(|state| (&state.fdw_options, &state.redacted)) {
+        let options = differences(&turn.now.fdw_options, &turn.after.fdw_options, &turn.after.redacted);
+        changes.extend(in_option_list(&options));
+    }
+    changes
+}
+
+fn row_security(turn: &Turn<'_>) -> Vec<String> {
+    let mut changes = Vec::new();
+    let is = |yes, word: &str, not: &str| if yes { word.to_owned() } else { not.to_owned() };
+    if turn.changed(|state| state.rls.unwrap_or_default().enabled) {
+        let enabled = turn.after.rls.unwrap_or_default().enabled;
+        changes.push(is(enabled, "ENABLE ROW LEVEL SECURITY", "DISABLE ROW LEVEL SECURITY"));
+    }
+    if turn.changed(|state| state.rls.unwrap_or_default().forced) {
+        let forced = turn.after.rls.unwrap_or_default().forced;
+        changes.push(is(forced, "FORCE ROW LEVEL SECURITY", "NO FORCE ROW LEVEL SECURITY"));
+    }
+    changes
+}
+
+/// Replica identity: once the index that it may need is there.
+pub(super) fn identity(turn: &Turn<'_>) -> Vec<Statement> {
+    if !turn.changed(|state| (&state.replica_identity, &state.identity_index)) {
+        return Vec::new();
+    }
+    let identity = match (turn.after.replica_identity.as_deref(), &turn.after.identity_index) {
+        (Some("n"), _) => "NOTHING".to_owned(),
+        (Some("f"), _) => "FULL".to_owned(),
+        (Some("i"), Some(index)) => format!("USING INDEX {}", quote::identifier(index)),
+        _ => "DEFAULT".to_owned(),
+    };
+    vec![turn.alter_table(&format!("REPLICA IDENTITY {identity}"))]
+}

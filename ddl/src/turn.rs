@@ -1,0 +1,145 @@
+//! What a plan for one object is made from.
+
+use crate::message::Message;
+use crate::quote;
+use crate::state::{Column, State};
+use crate::statement::Statement;
+
+/// An object that exists on the target and is to become `after`.
+///
+/// Every plan compares three states. The target differs from `after` in a property, and so did `before`: it is changed.
+/// `before` was as `after` already: the source did not touch it, so a difference is the target's own, or only one of
+/// how versions write the same thing, and stays.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn<'a> {
+    /// The target's own state, at this moment.
+    pub(crate) now: &'a State,
+    /// None: the source made it just now.
+    pub(crate) before: Option<&'a State>,
+    pub(crate) after: &'a State,
+    /// The message that it comes in.
+    pub(crate) message: &'a Message,
+    /// The target's.
+    pub(crate) server_version: u32,
+    /// Rows were written anew, with values that the stream lacks.
+    pub(crate) rewritten: bool,
+    /// Whose rights the statements need.
+    pub(crate) role: Option<&'a str>,
+    /// Whether foreign keys are made in this turn: not while tables that they may refer to are still to be made.
+    pub(crate) foreign_keys: bool,
+}
+
+impl<'a> Turn<'a> {
+    /// Whether a property is to be changed.
+    pub(crate) fn changed<T: PartialEq>(&self, of: impl Fn(&'a State) -> T) -> bool {
+        wanted(&of(self.now), self.before.map(&of).as_ref(), &of(self.after))
+    }
+
+    /// `ALTER <the object as it is called now>` and what follows.
+    pub(crate) fn alter(&self, what: &str) -> Statement {
+        self.statement(format!("ALTER {} {what}", self.now.object))
+    }
+
+    /// `ALTER TABLE <name now>` and what follows, for relations that rows can be stored in.
+    pub(crate) fn alter_table(&self, what: &str) -> Statement {
+        self.statement(format!("ALTER TABLE {} {what}", self.now.sql_name()))
+    }
+
+    /// The same without descendants: each of those has a change of its own.
+    pub(crate) fn alter_only(&self, what: &str) -> Statement {
+        self.statement(format!("ALTER TABLE ONLY {} {what}", self.now.sql_name()))
+    }
+
+    /// A statement with the rights of the object's owner.
+    pub(crate) fn statement(&self, sql: String) -> Statement {
+        Statement::new(sql).with_rights_of(self.role)
+    }
+
+    /// The column of `before` that one of `after` was.
+    pub(crate) fn column_before(&self, after: &Column) -> Option<&'a Column> {
+        self.before?.columns.iter().find(|column| column.num == after.num)
+    }
+
+    /// `COMMENT ON`, if the comment is another.
+    pub(crate) fn comment(&self) -> Option<Statement> {
+        let changed = self.changed(|state| &state.comment);
+        changed.then(|| self.comment_on(&self.now.object, self.after.comment.as_deref()))
+    }
+
+    /// A comment on this object or a part of it.
+    pub(crate) fn comment_on(&self, object: &str, comment: Option<&str>) -> Statement {
+        let text = comment.map_or_else(|| "NULL".to_owned(), quote::literal);
+        self.statement(format!("COMMENT ON {object} IS {text}"))
+    }
+}
+
+/// `SET SCHEMA` and `RENAME TO`, by which most kinds of objects move: the first phase of every kind.
+pub(crate) fn renames(turn: &Turn<'_>) -> Vec<Statement> {
+    let (now, after) = (turn.now, turn.after);
+    let mut statements = Vec::new();
+    if let (Some(from), Some(to)) = (&now.schema, &after.schema)
+        && from != to
+    {
+        statements.push(turn.alter(&format!("SET SCHEMA {}", quote::identifier(to))));
+    }
+    if let (Some(from), Some(to)) = (&now.name, &after.name)
+        && from != to
+    {
+        let moved = now.object_in(after.schema.as_deref());
+        statements.push(turn.statement(format!("ALTER {moved} RENAME TO {}", quote::identifier(to))));
+    }
+    statements
+}
+
+/// Whether a property is to be changed: see [`Turn`].
+pub(crate) fn wanted<T: PartialEq>(now: &T, before: Option<&T>, after: &T) -> bool {
+    now != after && before != Some(after)
+}
+
+/// An order in which names can change when some of the new ones are still in use: through names that nobody has.
+pub(crate) fn rename_order(taken: &[&str], renames: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut taken: Vec<String> = taken.iter().map(|name| (*name).to_owned()).collect();
+    let mut left = renames;
+    let mut ordered = Vec::new();
+    while !left.is_empty() {
+        let free = left.iter().position(|(_, to)| !taken.contains(to));
+        // Taken by what keeps its name: the server is to say so.
+        let clash = || left.iter().position(|(_, to)| !left.iter().any(|(from, _)| from == to));
+        let step = match free.or_else(clash) {
+            Some(at) => left.remove(at),
+            None => {
+                let aside = format!("walcast_renamed_{}", ordered.len());
+                let from = std::mem::replace(&mut left[0].0, aside.clone());
+                (from, aside)
+            }
+        };
+        taken.retain(|name| *name != step.0);
+        taken.push(step.1.clone());
+        ordered.push(step);
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(taken: &[&str], renames: &[(&str, &str)]) -> String {
+        let renames = renames.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        rename_order(taken, renames).iter().map(|(from, to)| format!("{from}>{to} ")).collect()
+    }
+
+    #[test]
+    fn names_that_are_in_use_are_freed_first() {
+        assert_eq!(order(&["a", "b"], &[("a", "b"), ("b", "c")]), "b>c a>b ");
+        assert_eq!(order(&["a", "b"], &[("a", "b"), ("b", "a")]), "a>walcast_renamed_0 b>a walcast_renamed_0>b ");
+        assert_eq!(order(&["a", "b"], &[("a", "b")]), "a>b ");
+    }
+
+    #[test]
+    fn only_what_the_source_changed_is_changed() {
+        assert!(wanted(&1, Some(&1), &2) && wanted(&3, Some(&1), &2) && wanted(&1, None, &2));
+        assert!(!wanted(&2, Some(&1), &2), "as wanted already");
+        assert!(!wanted(&3, Some(&2), &2), "the target's own");
+    }
+}

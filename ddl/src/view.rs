@@ -1,0 +1,113 @@
+//! Views and materialized views.
+
+use crate::quote;
+use crate::state::State;
+use crate::statement::Statement;
+use crate::table::{Phase, comments, indexes, options, renamed};
+use crate::turn::{Turn, renames, wanted};
+
+/// The way of a view, in order.
+pub(crate) const VIEW: &[Phase] = &[renames, columns, query, defaults, settings, comments::comments];
+/// The way of a materialized view, in order. Its contents come with messages about REFRESH.
+pub(crate) const MATERIALIZED: &[Phase] = &[
+    renames,
+    columns,
+    query,
+    indexes::drop,
+    indexes::rename,
+    indexes::add,
+    settings,
+    indexes::settings,
+    comments::comments,
+];
+
+/// `CREATE VIEW` or `CREATE MATERIALIZED VIEW`.
+pub(crate) fn create(after: &State) -> Statement {
+    Statement::new(format!("CREATE {}", definition(after)))
+}
+
+fn definition(after: &State) -> String {
+    let (name, query) = (after.sql_name(), query_of(after));
+    let columns: Vec<_> = after.columns.iter().map(|column| quote::identifier(&column.name)).collect();
+    let list = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+    let with = options::with(&after.parameters());
+    if after.kind == "view" {
+        return format!("VIEW {name}{list}{with} AS {query}");
+    }
+    let method = after.access_method.as_ref().map(|method| format!(" USING {}", quote::identifier(method)));
+    let data = if after.populated == Some(false) { "WITH NO DATA" } else { "WITH DATA" };
+    format!("MATERIALIZED VIEW {name}{list}{}{with} AS {query} {data}", method.unwrap_or_default())
+}
+
+fn query_of(state: &State) -> &str {
+    state.query.as_deref().unwrap_or_default().trim().trim_end_matches(';')
+}
+
+fn columns(turn: &Turn<'_>) -> Vec<Statement> {
+    let before = turn.before.map_or(&[][..], |before| &before.columns);
+    let renames = renamed((&turn.now.columns, before, &turn.after.columns), |c| c.num, |c| &c.name);
+    let sql = |(from, to): (String, String)| {
+        format!("RENAME COLUMN {} TO {}", quote::identifier(&from), quote::identifier(&to))
+    };
+    renames.into_iter().map(|rename| turn.alter(&sql(rename))).collect()
+}
+
+/// What only adds columns replaces a view; a materialized one is made anew.
+fn query(turn: &Turn<'_>) -> Vec<Statement> {
+    let types = |state: &State| state.columns.iter().map(|c| (c.name.clone(), c.type_name.clone())).collect::<Vec<_>>();
+    let changed = turn.changed(query_of) || turn.changed(types);
+    if !changed {
+        return Vec::new();
+    }
+    let (now, after) = (types(turn.now), types(turn.after));
+    if turn.after.kind == "view" && after.starts_with(&now) {
+        return vec![turn.statement(format!("CREATE OR REPLACE {}", definition(turn.after)))];
+    }
+    vec![
+        turn.statement(format!("DROP {}", turn.now.object)),
+        turn.statement(format!("CREATE {}", definition(turn.after))),
+    ]
+}
+
+/// Defaults of a view's columns.
+fn defaults(turn: &Turn<'_>) -> Vec<Statement> {
+    let mut statements = Vec::new();
+    for after in &turn.after.columns {
+        let Some(now) = turn.now.columns.iter().find(|now| now.name == after.name) else { continue };
+        let before = turn.column_before(after).map(|before| &before.default);
+        if wanted(&&now.default, before.as_ref(), &&after.default) {
+            let what = after.default.as_ref().map_or_else(|| "DROP DEFAULT".into(), |d| format!("SET DEFAULT {d}"));
+            statements.push(turn.alter(&format!("ALTER COLUMN {} {what}", quote::identifier(&after.name))));
+        }
+    }
+    statements
+}
+
+fn settings(turn: &Turn<'_>) -> Vec<Statement> {
+    let mut statements = Vec::new();
+    if turn.changed(State::parameters) {
+        let changes = options::reloptions(&turn.now.parameters(), &turn.after.parameters());
+        statements.extend(changes.iter().map(|what| turn.alter(what)));
+    }
+    statements.extend(columns_of_materialized(turn));
+    if turn.changed(|state| &state.access_method) && turn.after.kind == "materialized view" {
+        let method = turn.after.access_method.as_deref().unwrap_or("heap");
+        statements.push(turn.alter(&format!("SET ACCESS METHOD {}", quote::identifier(method))));
+    }
+    statements
+}
+
+/// Statistics targets of a materialized view's columns.
+fn columns_of_materialized(turn: &Turn<'_>) -> Vec<Statement> {
+    let mut statements = Vec::new();
+    for after in &turn.after.columns {
+        let Some(now) = turn.now.columns.iter().find(|now| now.name == after.name) else { continue };
+        let before = turn.column_before(after).map(|before| before.statistics);
+        if wanted(&now.statistics, before.as_ref(), &after.statistics) {
+            let target = after.statistics.unwrap_or(-1);
+            statements
+                .push(turn.alter(&format!("ALTER COLUMN {} SET STATISTICS {target}", quote::identifier(&after.name))));
+        }
+    }
+    statements
+}

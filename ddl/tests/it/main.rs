@@ -1,0 +1,10 @@
+//! Messages of a real source, applied to a real target: afterwards `pg_dump -s` says the same of both.
+//!
+//! Both are databases of one cluster, which is made for each version that `WALCAST_TEST_PG` names.
+
+mod corpus;
+mod dump;
+mod local;
+mod pair;
+mod rows;
+mod table_driven;

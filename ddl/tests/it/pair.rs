@@ -1,0 +1,195 @@
+//! A source with the capture installed, and a target with the functions that describe states.
+
+use cluster::{Cluster, Installation, installations};
+use ddl::{Done, Message, Options, Outcome, Row, Session, Verb};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::dump;
+
+/// The transactions of the stream since the last call, in its order; messages of one are in one line. In pgoutput's
+/// message the content begins at byte 23, and its JSON 64 digits later.
+const MESSAGES: &str = "select xid::text, convert_from(substring(data from 87), 'UTF8') \
+      from pg_logical_slot_get_binary_changes('s', null, null, 'proto_version', '1', 'publication_names', 'p', \
+           'messages', 'true') with ordinality d (lsn, xid, data, n) \
+     where get_byte(data, 0) = ascii('M') and length(data) > 86 order by n";
+
+/// What walcast keeps on a target, as far as this crate writes it.
+const SEQUENCES: &str = "create table walcast.sequence (schema_name text, sequence_name text, last_value bigint not null, \
+     is_called boolean not null, set_at timestamptz not null default now(), primary key (schema_name, sequence_name))";
+
+/// A database of the source and one of the target.
+pub(crate) struct Pair {
+    pub(crate) server: Cluster,
+    pub(crate) source: Client,
+    pub(crate) target: Client,
+    pub(crate) options: Options,
+}
+
+/// Runs a test on every version that is to be tested.
+pub(crate) fn on_all_versions(test: impl AsyncFn(&mut Pair)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for installation in installations().unwrap() {
+        runtime.block_on(async { test(&mut Pair::start(&installation).await).await });
+    }
+}
+
+async fn connect(server: &Cluster, database: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(&server.conninfo(database).to_string(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+impl Pair {
+    async fn start(installation: &Installation) -> Pair {
+        let builder = Cluster::builder().installation(installation.clone());
+        let server = builder.set("wal_level", "logical").set("max_prepared_transactions", "5").start().unwrap();
+        for database in ["src", "dst"] {
+            server.create_database(database).unwrap();
+        }
+        let (mut source, target) = (connect(&server, "src").await, connect(&server, "dst").await);
+        source.batch_execute("create schema walcast; create publication p").await.unwrap();
+        capture::ddl::install(&mut source, &capture::ddl::Capture::default()).await.unwrap();
+        source.batch_execute("select pg_create_logical_replication_slot('s', 'pgoutput')").await.unwrap();
+        let login = text(&target, "select session_user").await;
+        let functions = capture::target::Target { login, tables: SEQUENCES.to_owned(), ..Default::default() };
+        target.batch_execute(&capture::target::setup_sql(&functions)).await.unwrap();
+        let options = Options::everything(version_number(&source).await);
+        Pair { server, source, target, options }
+    }
+
+    /// Runs statements on the source, each as a query of its own, and applies what they leave in the stream.
+    pub(crate) async fn replicate(&mut self, statements: &[&str]) -> Vec<Outcome> {
+        for statement in statements {
+            let done = self.source.batch_execute(statement).await;
+            done.unwrap_or_else(|error| panic!("`{statement}` on the source: {}", shown(&error)));
+        }
+        self.apply().await
+    }
+
+    /// Applies what is in the stream, each of the source's transactions as one of the target's; and each message twice:
+    /// the second time there is nothing to do.
+    pub(crate) async fn apply(&mut self) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let mut xid = None;
+        for (of, json) in self.messages().await {
+            if xid.as_ref() != Some(&of) {
+                self.target.batch_execute(if xid.is_some() { "commit; begin" } else { "begin" }).await.unwrap();
+                xid = Some(of);
+            }
+            outcomes.push(self.apply_twice(&json).await);
+        }
+        if xid.is_some() {
+            self.target.batch_execute("commit").await.unwrap();
+        }
+        outcomes
+    }
+
+    async fn apply_twice(&mut self, json: &str) -> Outcome {
+        let message = Message::parse(json.as_bytes()).unwrap();
+        let first = self.apply_one(&message).await;
+        let again: Vec<Done> = self.apply_one(&message).await.done;
+        let again: Vec<_> = again.iter().filter(|done| done.verb != Verb::Refreshed).collect();
+        assert!(again.is_empty(), "{message}, a second time: {again:?}\n{json}");
+        first
+    }
+
+    async fn apply_one(&mut self, message: &Message) -> Outcome {
+        let outcome = ddl::apply(&mut Target(&self.target), message, &self.options).await;
+        outcome.unwrap_or_else(|failure| {
+            let cause = failure.cause().map(|Refused(error)| shown(error)).unwrap_or_default();
+            panic!("{message}: {failure}: {cause}\n{message:#?}")
+        })
+    }
+
+    /// Transaction and JSON of each message of the stream.
+    pub(crate) async fn messages(&self) -> Vec<(String, String)> {
+        let rows = self.source.query(MESSAGES, &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Asserts that both databases have the same schema.
+    pub(crate) fn assert_equal(&self, name: &str) {
+        dump::assert_equal(name, &dump::entries(&self.server, "src"), &dump::entries(&self.server, "dst"));
+    }
+
+    /// What a query says, as text, on the source and on the target.
+    pub(crate) async fn both(&self, sql: &str) -> (String, String) {
+        (text(&self.source, sql).await, text(&self.target, sql).await)
+    }
+}
+
+async fn version_number(client: &Client) -> u32 {
+    text(client, "show server_version_num").await.parse().unwrap()
+}
+
+/// The rows of a query, a line each.
+pub(crate) async fn text(client: &Client, sql: &str) -> String {
+    let rows = client.simple_query(sql).await.unwrap_or_else(|error| panic!("`{sql}`: {}", shown(&error)));
+    let line = |row: SimpleQueryMessage| match row {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|at| row.get(at).unwrap_or("null")).collect::<Vec<_>>().join("|"))
+        }
+        _ => None,
+    };
+    rows.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn shown(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |error| format!("{} {:?}", error, error.where_()))
+}
+
+/// The target's session.
+pub(crate) struct Target<'a>(pub(crate) &'a Client);
+
+/// What the target refused.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) tokio_postgres::Error);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&shown(&self.0))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Session for Target<'_> {
+    type Error = Refused;
+
+    async fn query(&mut self, sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Refused> {
+        let rows = self.0.simple_query(&with_values(sql, parameters)).await.map_err(Refused)?;
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+            _ => None,
+        };
+        Ok(rows.into_iter().filter_map(row).collect())
+    }
+
+    async fn execute(&mut self, sql: &str) -> Result<(), Refused> {
+        self.0.batch_execute(sql).await.map_err(Refused)
+    }
+
+    fn sqlstate(error: &Refused) -> Option<&str> {
+        error.0.code().map(|code| code.code())
+    }
+}
+
+/// A query with its parameters written into it: rows come as text only from simple queries.
+fn with_values(sql: &str, parameters: &[Option<&str>]) -> String {
+    let mut text = String::new();
+    let mut rest = sql;
+    while let Some(at) = rest.find('$') {
+        let digits = rest[at + 1..].chars().take_while(char::is_ascii_digit).count();
+        text.push_str(&rest[..at]);
+        match rest[at + 1..at + 1 + digits].parse::<usize>() {
+            Ok(number) => text.push_str(&parameters[number - 1].map_or_else(|| "NULL".to_owned(), literal)),
+            Err(_) => text.push('$'),
+        }
+        rest = &rest[at + 1 + digits..];
+    }
+    text + rest
+}
+
+fn literal(value: &str) -> String {
+    format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}

@@ -1,0 +1,224 @@
+//! A source with the capture, and a target of another cluster with walcast's functions.
+
+use capture::target::Target as Setup;
+use cluster::{Cluster, Installation, installations};
+use ddl::{Message, Options, Outcome, Rights, Row, Session, Token, Verb};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+/// As in `tests/it/pair.rs`.
+const MESSAGES: &str = "select xid::text, convert_from(substring(data from 87), 'UTF8') \
+      from pg_logical_slot_get_binary_changes('s', null, null, 'proto_version', '1', 'publication_names', 'p', \
+           'messages', 'true') with ordinality d (lsn, xid, data, n) \
+     where get_byte(data, 0) = ascii('M') and length(data) > 86 order by n";
+
+const SEQUENCES: &str = "create table if not exists walcast.sequence (schema_name text, sequence_name text, last_value bigint not null, \
+     is_called boolean not null, set_at timestamptz not null default now(), primary key (schema_name, sequence_name))";
+
+/// The login of walcast that is no superuser.
+pub(crate) const LOGIN: &str = "walcast";
+
+/// Who walcast logs in as on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    Superuser,
+    Least,
+}
+
+/// The two servers.
+pub(crate) struct Servers {
+    _source_server: Cluster,
+    target_server: Cluster,
+    pub(crate) source: Client,
+    /// A superuser's session on the target.
+    pub(crate) admin: Client,
+    /// walcast's.
+    pub(crate) target: Client,
+    pub(crate) options: Options,
+    pub(crate) login: Login,
+}
+
+/// Runs a test on every version that is to be tested, with both kinds of logins.
+pub(crate) fn everywhere(test: impl AsyncFn(&mut Servers)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for installation in installations().unwrap() {
+        for login in [Login::Superuser, Login::Least] {
+            runtime.block_on(async { test(&mut Servers::start(&installation, login).await).await });
+        }
+    }
+}
+
+/// The same, only with the login that is no superuser.
+pub(crate) fn with_least_privilege(test: impl AsyncFn(&mut Servers)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for installation in installations().unwrap() {
+        runtime.block_on(async { test(&mut Servers::start(&installation, Login::Least).await).await });
+    }
+}
+
+async fn connect(server: &Cluster, database: &str, user: Option<&str>) -> Client {
+    let conninfo = server.conninfo(database);
+    let conninfo = user.map_or(conninfo.to_string(), |user| server.conninfo(database).with("user", user).to_string());
+    let (client, connection) = tokio_postgres::connect(&conninfo, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+impl Servers {
+    async fn start(installation: &Installation, login: Login) -> Servers {
+        let start = || Cluster::builder().installation(installation.clone()).set("wal_level", "logical").start().unwrap();
+        let (source_server, target_server) = (start(), start());
+        source_server.create_database("src").unwrap();
+        target_server.create_database("dst").unwrap();
+        let mut source = connect(&source_server, "src", None).await;
+        let capture = capture::ddl::Capture { passwords: true, ..Default::default() };
+        source.batch_execute("create schema walcast; create publication p").await.unwrap();
+        capture::ddl::install(&mut source, &capture).await.unwrap();
+        source.batch_execute("select pg_create_logical_replication_slot('s', 'pgoutput')").await.unwrap();
+        let admin = connect(&target_server, "dst", None).await;
+        let server_version = text(&admin, "show server_version_num").await.parse().unwrap();
+        let mut options = Options::everything(server_version);
+        options.roles.passwords = true;
+        let name = match login {
+            Login::Superuser => text(&admin, "select session_user").await,
+            Login::Least => LOGIN.to_owned(),
+        };
+        let token = capture::target::token(&source, "dst").await.unwrap().unwrap();
+        if login == Login::Least {
+            admin.batch_execute("create role walcast login").await.unwrap();
+            options.rights = Rights::Owner(Token::new(token.clone()));
+        }
+        let digest = Some(capture::target::digest(&admin, &token).await.unwrap());
+        let setup = Setup { login: name.clone(), digest, passwords: true, tables: SEQUENCES.to_owned(), ..Setup::default() };
+        admin.batch_execute(&capture::target::setup_sql(&setup)).await.unwrap();
+        let target = connect(&target_server, "dst", Some(&name)).await;
+        if login == Login::Superuser {
+            target.batch_execute("set session_replication_role = replica").await.unwrap();
+        }
+        Servers { _source_server: source_server, target_server, source, admin, target, options, login }
+    }
+
+    /// Another session on the target.
+    pub(crate) async fn connect(&self, user: &str) -> Client {
+        connect(&self.target_server, "dst", Some(user)).await
+    }
+
+    /// Runs statements on the source, each as a query of its own; then a tick; and applies what that leaves.
+    pub(crate) async fn replicate(&mut self, statements: &[&str]) -> Vec<Outcome> {
+        for statement in statements {
+            let done = self.source.batch_execute(statement).await;
+            done.unwrap_or_else(|error| panic!("`{statement}` on the source: {}", shown(&error)));
+        }
+        self.tick().await;
+        self.apply().await
+    }
+
+    async fn tick(&mut self) {
+        let tick = "begin isolation level repeatable read; select walcast.tick(); commit";
+        self.source.batch_execute(tick).await.unwrap();
+    }
+
+    /// Applies what is in the stream. Each message twice: the second time there is nothing to do.
+    async fn apply(&mut self) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for json in self.messages().await {
+            self.target.batch_execute("begin").await.unwrap();
+            let outcome = self.try_apply(&json).await.unwrap_or_else(|failure| panic!("{failure}\n{json}"));
+            let again = self.try_apply(&json).await.unwrap_or_else(|failure| panic!("again: {failure}\n{json}"));
+            self.target.batch_execute("commit").await.unwrap();
+            let again: Vec<_> = again.done.iter().filter(|done| done.verb != Verb::Refreshed).collect();
+            assert!(again.is_empty(), "a second time: {again:?}\n{json}");
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    /// Applies one message in the transaction that is open; the server's words if it fails.
+    pub(crate) async fn try_apply(&self, json: &str) -> Result<Outcome, String> {
+        let message = Message::parse(json.as_bytes()).unwrap();
+        let applied = ddl::apply(&mut Target(&self.target), &message, &self.options).await;
+        applied.map_err(|failure| format!("{failure}: {}", failure.cause().map(Refused::to_string).unwrap_or_default()))
+    }
+
+    pub(crate) async fn messages(&self) -> Vec<String> {
+        let rows = self.source.query(MESSAGES, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(1)).collect()
+    }
+
+    /// Asserts that a query says the same of both.
+    pub(crate) async fn assert_same(&self, name: &str, sql: &str) {
+        let (source, target) = (text(&self.source, sql).await, text(&self.admin, sql).await);
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        let (s, t) = (lines(&source), lines(&target));
+        let only = |a: &std::collections::BTreeSet<String>, b| a.difference(b).cloned().collect::<Vec<_>>().join("\n");
+        assert!(
+            source == target,
+            "{name} ({:?}):\n=== only on the source\n{}\n=== only on the target\n{}",
+            self.login,
+            only(&s, &t),
+            only(&t, &s)
+        );
+    }
+
+    /// What waits for roles: `object: roles`.
+    pub(crate) async fn waiting(&self) -> Vec<String> {
+        let waiting = ddl::waiting(&mut Target(&self.target)).await.unwrap();
+        waiting.into_iter().map(|one| format!("{}: {}", one.object, one.missing)).collect()
+    }
+}
+
+/// The rows of a query, a line each.
+pub(crate) async fn text(client: &Client, sql: &str) -> String {
+    let rows = client.simple_query(sql).await.unwrap_or_else(|error| panic!("`{sql}`: {}", shown(&error)));
+    let line = |row: SimpleQueryMessage| match row {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|at| row.get(at).unwrap_or("null")).collect::<Vec<_>>().join("|"))
+        }
+        _ => None,
+    };
+    rows.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What the server said, and where.
+pub(crate) fn shown(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |error| format!("{} {:?}", error, error.where_()))
+}
+
+/// walcast's session. Parameters are parameters here: the text of a query may be seen by others.
+struct Target<'a>(&'a Client);
+
+#[derive(Debug)]
+struct Refused(tokio_postgres::Error);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&shown(&self.0))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Session for Target<'_> {
+    type Error = Refused;
+
+    async fn query(&mut self, sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Refused> {
+        let parameters: Vec<_> = parameters.iter().map(|value| value as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
+        // one column with the row as JSON: every type has a text there
+        let statement = self.0.prepare(sql).await.map_err(Refused)?;
+        let names: Vec<String> = (0..statement.columns().len()).map(|at| format!("c{at}")).collect();
+        let list: Vec<String> = names.iter().map(|name| format!("r.{name}::text")).collect();
+        let wrapped = match names.is_empty() {
+            true => sql.to_owned(),
+            false => format!("WITH r ({}) AS MATERIALIZED ({sql}) SELECT ARRAY[{}] FROM r", names.join(", "), list.join(", ")),
+        };
+        let rows = self.0.query(&wrapped, &parameters).await.map_err(Refused)?;
+        Ok(rows.iter().map(|row| if row.is_empty() { Vec::new() } else { row.get(0) }).collect())
+    }
+
+    async fn execute(&mut self, sql: &str) -> Result<(), Refused> {
+        self.0.batch_execute(sql).await.map_err(Refused)
+    }
+
+    fn sqlstate(error: &Refused) -> Option<&str> {
+        error.0.code().map(|code| code.code())
+    }
+}
