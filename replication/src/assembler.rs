@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
+use crate::keeper::{Keeper, Reading};
 use crate::names::Names;
 use crate::run::blocking;
 use crate::spool::{Entry, Spool};
@@ -34,8 +35,12 @@ const DISK_FULL_PAUSE: Duration = Duration::from_millis(200);
 /// forgotten. A hundred thousand tables of ten columns take about 30 MB.
 const DESCRIPTIONS_MAX: usize = 64 << 20;
 
-/// Number of published columns by relation.
-type ColumnCounts = HashMap<RelationId, usize>;
+/// Number of published columns by relation; `None` for walcast's own tables, whose rows are kept out of the log: a
+/// publication of all tables has them, and the key of the messages is in one.
+type ColumnCounts = HashMap<RelationId, Option<usize>>;
+
+/// Schema of walcast's own tables.
+const OWN_SCHEMA: &str = "walcast";
 
 /// A transaction between Begin and Commit.
 struct Open {
@@ -68,6 +73,7 @@ pub(crate) struct Assembler {
     open_spool: Spool,
     streams: HashMap<Xid, Stream>,
     in_stream: Option<Xid>,
+    keeper: Keeper,
     progress: Option<Lsn>,
     progress_written: Instant,
     spool_dir: PathBuf,
@@ -78,7 +84,13 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    pub(crate) fn new(writer: Writer, spool_dir: &Path, status: Arc<Status>, shutdown: CancellationToken) -> Assembler {
+    pub(crate) fn new(
+        writer: Writer,
+        spool_dir: &Path,
+        keeper: Keeper,
+        status: Arc<Status>,
+        shutdown: CancellationToken,
+    ) -> Assembler {
         Assembler {
             end: writer.end_lsn(),
             writer,
@@ -93,6 +105,7 @@ impl Assembler {
             open_spool: Spool::new(spool_dir.join("open.spool"), OPEN_MEMORY_MAX),
             streams: HashMap::new(),
             in_stream: None,
+            keeper,
             progress: None,
             progress_written: Instant::now(),
             spool_dir: spool_dir.to_owned(),
@@ -104,7 +117,8 @@ impl Assembler {
     }
 
     /// Forgets everything that is not in the log, for a new connection; returns where the stream shall begin.
-    pub(crate) fn restart(&mut self, context: Context, binary: bool) -> Result<Lsn, ReplicationError> {
+    pub(crate) fn restart(&mut self, context: Context, binary: bool, key: Reading) -> Result<Lsn, ReplicationError> {
+        self.keeper.take(key);
         self.context = context;
         self.binary = binary;
         self.relations = ColumnCounts::new();
@@ -245,8 +259,9 @@ impl Assembler {
             return Ok(());
         }
         let Ok(Some(parts)) = decoder::split_change(payload, self.context) else { return Ok(()) };
-        let entry =
-            Entry { xid: parts.xid.unwrap_or(xid), relation: change.relation(), tag: parts.tag, rest: parts.body };
+        let truncate = self.foreign_truncate(change);
+        let rest = truncate.as_deref().unwrap_or(parts.body);
+        let entry = Entry { xid: parts.xid.unwrap_or(xid), relation: change.relation(), tag: parts.tag, rest };
         let spool = match self.in_stream.and_then(|xid| self.streams.get_mut(&xid)) {
             Some(stream) => &mut stream.spool,
             None => &mut self.open_spool,
@@ -259,7 +274,7 @@ impl Assembler {
     fn wanted(&mut self, xid: Xid, change: &Change<'_>, payload: &[u8]) -> Result<bool, ReplicationError> {
         self.count(change);
         match change {
-            Change::Relation(relation) => self.describe(relation, payload.len()).map(|()| true),
+            Change::Relation(relation) => self.describe(relation, payload.len()),
             Change::Insert { relation, new } => self.check_row(xid, *relation, new.len()),
             Change::Update { relation, new, old } => {
                 if let Some(old) = old {
@@ -270,7 +285,7 @@ impl Assembler {
             Change::Delete { relation, old } => self.check_row(xid, *relation, old.tuple().len()),
             Change::Truncate { relations, .. } => match relations.iter().find(|id| self.names.is_outdated(**id)) {
                 Some(&relation) => Err(ReplicationError::Renamed { after: self.end, relation }),
-                None => Ok(true),
+                None => Ok(!relations.iter().all(|relation| self.is_own(*relation))),
             },
             // Other programs' messages are none of ours; neither is one that its transaction's fate does not touch.
             Change::Message { transactional, prefix, .. } => Ok(*transactional && *prefix == "walcast"),
@@ -286,9 +301,11 @@ impl Assembler {
         }
     }
 
-    fn describe(&mut self, relation: &Relation, bytes: usize) -> Result<(), ReplicationError> {
+    /// Takes a description; says whether the log keeps it.
+    fn describe(&mut self, relation: &Relation, bytes: usize) -> Result<bool, ReplicationError> {
+        let own = relation.namespace == OWN_SCHEMA;
         let unsafe_column = relation.columns.iter().find(|column| !binary_safe(column.type_oid));
-        if let (true, Some(column)) = (self.binary, unsafe_column) {
+        if let (true, false, Some(column)) = (self.binary, own, unsafe_column) {
             let relation = format!("{}.{}", relation.namespace, relation.name);
             return Err(ReplicationError::NeedsText { relation, type_oid: column.type_oid.0 });
         }
@@ -296,19 +313,41 @@ impl Assembler {
         self.names.describe(relation);
         let stream = self.in_stream.and_then(|xid| self.streams.get_mut(&xid));
         let relations = stream.map_or(&mut self.relations, |stream| &mut stream.relations);
-        relations.insert(relation.id, relation.columns.len());
-        Ok(())
+        relations.insert(relation.id, (!own).then_some(relation.columns.len()));
+        Ok(!own)
+    }
+
+    fn known(&self, relation: RelationId) -> Option<&Option<usize>> {
+        let own = self.in_stream.and_then(|xid| self.streams.get(&xid)?.relations.get(&relation));
+        own.or_else(|| self.relations.get(&relation))
+    }
+
+    fn is_own(&self, relation: RelationId) -> bool {
+        self.known(relation) == Some(&None)
+    }
+
+    /// The rest of a TRUNCATE message without walcast's own tables, if it names any.
+    fn foreign_truncate(&self, change: &Change<'_>) -> Option<Vec<u8>> {
+        let Change::Truncate { relations, options } = change else { return None };
+        let foreign = relations.iter().filter(|relation| !self.is_own(**relation)).collect::<Vec<_>>();
+        (foreign.len() < relations.len()).then(|| {
+            let flags = u8::from(options.cascade) | u8::from(options.restart_identity) << 1;
+            let mut rest = u32::try_from(foreign.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+            rest.push(flags);
+            rest.extend(foreign.iter().flat_map(|relation| relation.0.to_be_bytes()));
+            rest
+        })
     }
 
     fn check_row(&self, xid: Xid, relation: RelationId, got: usize) -> Result<bool, ReplicationError> {
-        let own = self.in_stream.and_then(|xid| self.streams.get(&xid)?.relations.get(&relation));
         let after = self.end;
         if self.names.is_outdated(relation) {
             return Err(ReplicationError::Renamed { after, relation });
         }
-        match own.or_else(|| self.relations.get(&relation)) {
-            Some(expected) if *expected == got => Ok(true),
-            Some(&expected) => Err(ReplicationError::ColumnCount { after, relation, expected, got }),
+        match self.known(relation) {
+            Some(None) => Ok(false),
+            Some(Some(expected)) if *expected == got => Ok(true),
+            Some(&Some(expected)) => Err(ReplicationError::ColumnCount { after, relation, expected, got }),
             None => Err(ReplicationError::UnknownRelation { after, relation, xid }),
         }
     }
@@ -325,11 +364,13 @@ impl Assembler {
             self.offer_progress(info.end_lsn);
             return Ok(());
         }
+        // Before anything of it is in the frame: the key may have to be read, and that may fail.
+        let fates = if spool.has_messages() { blocking(|| self.judge(&info, spool))? } else { Vec::new() };
         self.frame.begin(&info);
         if spool.file_bytes() > 0 {
-            blocking(|| self.replay(spool))?
+            blocking(|| self.replay(spool, &fates))?
         } else {
-            self.replay(spool)?
+            self.replay(spool, &fates)?
         }
         self.frame.commit();
         self.end = info.end_lsn;
@@ -337,9 +378,30 @@ impl Assembler {
         if self.frame.is_full() { self.append_frame() } else { Ok(()) }
     }
 
-    fn replay(&mut self, spool: &mut Spool) -> Result<(), ReplicationError> {
+    /// What becomes of each of a transaction's messages.
+    fn judge(&mut self, info: &TransactionInfo, spool: &mut Spool) -> Result<Vec<Fate>, ReplicationError> {
+        let mut fates = Vec::new();
+        let (keeper, after) = (&mut self.keeper, self.end);
+        spool.replay(|_, message| {
+            if message.first() == Some(&b'M') {
+                fates.push(fate(keeper, info, message, after)?);
+            }
+            Ok::<_, ReplicationError>(())
+        })?;
+        Ok(fates)
+    }
+
+    fn replay(&mut self, spool: &mut Spool, fates: &[Fate]) -> Result<(), ReplicationError> {
+        let mut fates = fates.iter();
         spool.replay(|relation, message| {
-            push(&mut self.frame, relation, message);
+            match message.first() {
+                Some(b'M') => match fates.next() {
+                    Some(Fate::Marker) => self.frame.push(Record { relation, payload: message }),
+                    Some(Fate::Verified) => self.frame.push_message(message),
+                    Some(Fate::Dropped) | None => {}
+                },
+                _ => push(&mut self.frame, relation, message),
+            }
             if self.frame.is_full() { self.append_piece() } else { Ok(()) }
         })
     }
@@ -427,6 +489,25 @@ impl Assembler {
             _ => {}
         }
         self.status.set_disk_full(error.is_some());
+    }
+}
+
+/// What becomes of a message with walcast's prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is empty. The log keeps it, so that its transaction has an end to wait for.
+    Marker,
+    /// It is the capture's.
+    Verified,
+    /// Somebody else wrote it.
+    Dropped,
+}
+
+fn fate(keeper: &mut Keeper, info: &TransactionInfo, message: &[u8], after: Lsn) -> Result<Fate, ReplicationError> {
+    match decoder::decode_change(message).map_err(|source| ReplicationError::Decode { after, source })? {
+        Change::Message { content: [], .. } => Ok(Fate::Marker),
+        Change::Message { content, .. } if keeper.admits(content, info)? => Ok(Fate::Verified),
+        _ => Ok(Fate::Dropped),
     }
 }
 

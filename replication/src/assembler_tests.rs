@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::signature::tests::{key, signed};
 
 const CONTEXT: Context = Context { protocol_version: 3, in_stream: false, parallel: false };
 
@@ -31,6 +32,10 @@ fn insert(bytes: usize) -> Vec<u8> {
 }
 
 fn assembler(dir: &Path) -> Assembler {
+    assembler_and_log(dir).0
+}
+
+fn assembler_and_log(dir: &Path) -> (Assembler, segment_log::Log) {
     let name = || "walcast".to_owned();
     let options = segment_log::Options {
         dir: dir.join("log"),
@@ -46,10 +51,84 @@ fn assembler(dir: &Path) -> Assembler {
         start: Lsn::from_u64(0x1000),
         on_sync: Arc::new(|_| ()),
     };
-    let (writer, _) = segment_log::open(options).expect("log opens");
-    let mut assembler = Assembler::new(writer, dir, Arc::default(), CancellationToken::new());
-    assembler.restart(CONTEXT, true).expect("restarts");
-    assembler
+    let (writer, log) = segment_log::open(options).expect("log opens");
+    let keeper = Keeper::new(Box::new(|| panic!("the key is known")), Arc::default());
+    let mut assembler = Assembler::new(writer, dir, keeper, Arc::default(), CancellationToken::new());
+    assembler.restart(CONTEXT, true, known()).expect("restarts");
+    (assembler, log)
+}
+
+/// A key as of a position that no test reaches.
+fn known() -> Reading {
+    Reading { key: Some(key(1)), as_of: Lsn::MAX }
+}
+
+/// A transactional message with walcast's prefix.
+fn logical(content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).expect("short").to_be_bytes();
+    message(&[b"M\x01", &[1; 8], b"walcast\0", &length, content])
+}
+
+/// Each transaction in the log: its records, and whether it is said to have messages.
+fn logged(assembler: &mut Assembler, log: &segment_log::Log) -> Vec<(Vec<Vec<u8>>, bool)> {
+    assembler.settle().expect("settled");
+    let mut cursor = log.cursor(Lsn::from_u64(0x1000)).expect("cursor");
+    let mut all = Vec::new();
+    while let Some(frame) = cursor.next_frame().expect("readable") {
+        let records = |piece: &segment_log::Piece<'_>| piece.records().map(|record| record.payload.to_vec()).collect();
+        all.extend(frame.pieces().map(|piece| (records(&piece), piece.has_messages())));
+    }
+    all
+}
+
+/// The tags of records.
+fn tags(records: &[Vec<u8>]) -> String {
+    records.iter().filter_map(|record| record.first()).map(|tag| char::from(*tag)).collect()
+}
+
+#[test]
+fn x08_a_message_reaches_the_log_only_in_the_transaction_it_was_signed_for() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (mut assembler, log) = assembler_and_log(dir.path());
+    let ours = logical(&signed(&key(1), r#"{"v": 1, "xid": "1"}"#));
+    let forged = logical(&signed(&key(2), r#"{"v": 1, "xid": "1"}"#));
+    let marker = logical(b"");
+    for message in [begin(1, 0x2000), relation(), insert(10), ours.clone(), insert(10), forged, commit(0x2000)] {
+        assembler.take(&message).expect("taken");
+    }
+    for message in [begin(2, 0x3000), insert(10), ours, commit(0x3000), begin(3, 0x4000), marker, commit(0x4000)] {
+        assembler.take(&message).expect("taken");
+    }
+    let found = logged(&mut assembler, &log);
+    let found: Vec<_> = found.iter().map(|(records, flag)| (tags(records), *flag)).collect();
+    assert_eq!(found, [("RIMI", true), ("I", false), ("M", false)].map(|(tags, flag)| (tags.to_owned(), flag)));
+}
+
+/// Relation 9, a table of walcast's own.
+fn own_relation() -> Vec<u8> {
+    let column = [&b"\x01a\0"[..], &17_u32.to_be_bytes(), &u32::MAX.to_be_bytes()].concat();
+    message(&[b"R", &9_u32.to_be_bytes(), b"walcast\0secret\0d", &1_u16.to_be_bytes(), &column])
+}
+
+#[test]
+fn x12_rows_of_walcasts_own_tables_do_not_reach_the_log() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (mut assembler, log) = assembler_and_log(dir.path());
+    let secret = message(&[b"I", &9_u32.to_be_bytes(), b"N", &1_u16.to_be_bytes(), b"b", &3_u32.to_be_bytes(), b"key"]);
+    let truncate = |ids: &[u32]| {
+        let ids = ids.iter().flat_map(|id| id.to_be_bytes()).collect::<Vec<u8>>();
+        message(&[b"T", &u32::try_from(ids.len() / 4).expect("few").to_be_bytes(), b"\x03", &ids])
+    };
+    for message in [begin(1, 0x2000), own_relation(), secret, truncate(&[9]), commit(0x2000)] {
+        assembler.take(&message).expect("taken");
+    }
+    for message in [begin(2, 0x3000), relation(), insert(10), truncate(&[9, 7]), commit(0x3000)] {
+        assembler.take(&message).expect("taken");
+    }
+    let found = logged(&mut assembler, &log);
+    let [(records, false)] = found.as_slice() else { panic!("one transaction, {found:?}") };
+    assert_eq!(tags(records), "RIT");
+    assert_eq!(records[2], b"T\0\0\0\x01\x03\0\0\0\x07");
 }
 
 #[test]
@@ -80,7 +159,7 @@ fn f26_descriptions_are_forgotten_between_connections_and_bounded_within_one() {
     assembler.take(&commit(0x2000)).expect("taken");
     let full = assembler.settle();
     assert!(matches!(full, Err(ReplicationError::ManyRelations { .. })), "{full:?}");
-    assert_eq!(assembler.restart(CONTEXT, true).expect("restarts"), Lsn::from_u64(0x2008));
+    assert_eq!(assembler.restart(CONTEXT, true, known()).expect("restarts"), Lsn::from_u64(0x2008));
     assembler.settle().expect("nothing is described");
     assembler.take(&begin(2, 0x3000)).expect("taken");
     let unknown = assembler.take(&insert(10));

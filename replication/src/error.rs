@@ -137,6 +137,12 @@ pub enum ReplicationError {
     /// Nothing came from the source for too long although it was asked.
     #[error("no sign of life from the source for {0} s")]
     Silent(u64),
+    /// The key of the capture's messages cannot be read.
+    #[error("cannot read the key of the messages that carry DDL (walcast.secret)")]
+    Key(#[source] connection::WireError),
+    /// The system has no thread or runtime to give.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     /// The log cannot be written.
     #[error(transparent)]
     Log(#[from] segment_log::AppendError),
@@ -156,13 +162,14 @@ impl ReplicationError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect(error) => error.class() == connection::Class::Transient,
-            Self::Wire(error) => error.class() == connection::Class::Transient,
+            Self::Wire(error) | Self::Key(error) => error.class() == connection::Class::Transient,
             Self::Server(error) => error.transient(),
             Self::NeedsText { .. }
             | Self::ManyRelations { .. }
             | Self::Renamed { .. }
             | Self::StreamEnded
-            | Self::Silent(_) => true,
+            | Self::Silent(_)
+            | Self::Thread(_) => true,
             _ => false,
         }
     }
@@ -197,6 +204,7 @@ impl ReplicationError {
                 "within one transaction, a schema was renamed and a table made under its old name; servers before 16 do \
                  not tell them apart: use an empty [log] dir and a new slot, and bootstrap the targets again"
             }
+            Self::Key(_) => "run \"walcast setup\" again: it grants the service's role what it needs",
             Self::LogFailed(error) => error.hint(),
             Self::Log(error) => return error.hint().map(Into::into),
             Self::Server(error) => return error.hint.clone(),

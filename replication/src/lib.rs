@@ -18,6 +18,10 @@
 //! | 0/5000 | Stream Commit (`end_lsn` 0/5060) | spool → log | 0/2080, after the fsync 0/5060 |
 //! | 0/6000 | keepalive at 0/6000 | progress mark 0/6000 → log | after the fsync 0/6000 |
 //!
+//! Logical messages of the capture (DDL, roles, sequences) are signed. They are verified at their transaction's commit, by
+//! the key in `walcast.secret` on the source, and what is not the capture's is dropped (`signature.rs`, `keeper.rs`). Rows
+//! of schema `walcast` are dropped too.
+//!
 //! The feedback thread never waits for the log, for a target or for the assembler: while those make the receiver wait,
 //! nothing is read, and the walsender is told that somebody is alive. The assembler never talks to the socket.
 //!
@@ -27,9 +31,11 @@ mod assembler;
 mod chunk;
 mod error;
 mod feedback;
+mod keeper;
 mod names;
 mod receiver;
 mod run;
+mod signature;
 mod snapshot;
 mod source;
 mod spool;

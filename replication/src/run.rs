@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assembler::Assembler;
 use crate::error::ReplicationError;
+use crate::keeper::{self, Keeper};
 use crate::receiver::Receiver;
 use crate::spool;
 use crate::status::{State, Status};
@@ -45,7 +46,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ReplicationError> {
     let spool_dir = spool::prepare_directory(&options.dir)?;
-    let assembler = Assembler::new(writer, &spool_dir, status.clone(), shutdown.clone());
+    let keeper = Keeper::new(keeper::over_new_connection(options.conninfo.clone()), status.clone());
+    let assembler = Assembler::new(writer, &spool_dir, keeper, status.clone(), shutdown.clone());
     let mut receiver = Receiver::new(options, log, assembler, status.clone(), shutdown.clone());
     let result = supervise(&mut receiver, &shutdown).await;
     // The writer waits for its last fsync.

@@ -128,7 +128,7 @@ pub(crate) async fn all_binary_safe(wire: &mut Wire, publication: &str) -> Resul
          JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
          JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-         WHERE p.pubname = {} AND a.atttypid NOT IN ({}) LIMIT 1",
+         WHERE p.pubname = {} AND p.schemaname <> 'walcast' AND a.atttypid NOT IN ({}) LIMIT 1",
         literal(publication),
         binary_safe_list()
     );

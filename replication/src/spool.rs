@@ -48,6 +48,7 @@ pub(crate) struct Spool {
     memory_max: usize,
     file: Option<SpoolFile>,
     rolled_back: HashSet<u32>,
+    has_messages: bool,
 }
 
 struct SpoolFile {
@@ -59,7 +60,7 @@ struct SpoolFile {
 impl Spool {
     /// An empty spool that will use `path` when it outgrows `memory_max` bytes.
     pub(crate) fn new(path: PathBuf, memory_max: usize) -> Spool {
-        Spool { path, memory: Vec::new(), memory_max, file: None, rolled_back: HashSet::new() }
+        Spool { path, memory: Vec::new(), memory_max, file: None, rolled_back: HashSet::new(), has_messages: false }
     }
 
     /// Adds a change. The memory bound may be passed by one change.
@@ -69,12 +70,18 @@ impl Spool {
         self.memory.extend_from_slice(&entry.xid.0.to_le_bytes());
         self.memory.extend_from_slice(&entry.relation.map_or(0, |relation| relation.0).to_le_bytes());
         self.memory.push(entry.tag);
+        self.has_messages |= entry.tag == b'M';
         self.memory.extend_from_slice(entry.rest);
     }
 
     /// No change at all was added since the last [`Spool::clear`].
     pub(crate) fn is_empty(&self) -> bool {
         self.memory.is_empty() && self.file.is_none()
+    }
+
+    /// A logical message is in it, rolled back or not.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.has_messages
     }
 
     /// More is in memory than should be: [`Spool::write_out`] is due.
@@ -136,6 +143,7 @@ impl Spool {
     pub(crate) fn clear(&mut self) {
         self.memory.clear();
         self.rolled_back.clear();
+        self.has_messages = false;
         self.remove_file();
     }
 

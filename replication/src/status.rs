@@ -58,6 +58,8 @@ pub struct Status {
     received: AtomicU64,
     bytes: AtomicU64,
     changes: [AtomicU64; KINDS.len()],
+    verified_messages: AtomicU64,
+    dropped_messages: AtomicU64,
     spool_bytes: AtomicU64,
     disk_full: AtomicBool,
     /// Milliseconds from `born` to the last message of the source.
@@ -73,6 +75,8 @@ impl Default for Status {
             received: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             changes: Default::default(),
+            verified_messages: AtomicU64::new(0),
+            dropped_messages: AtomicU64::new(0),
             spool_bytes: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
             heard_ms: AtomicU64::new(0),
@@ -106,6 +110,16 @@ impl Status {
     /// Changes decoded, by kind ("insert", "update", …).
     pub fn changes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         KINDS.iter().zip(&self.changes).map(|((_, name), count)| (*name, count.load(Relaxed)))
+    }
+
+    /// Messages of the capture (DDL, roles, grants, sequences) that went into the log.
+    pub fn verified_messages(&self) -> u64 {
+        self.verified_messages.load(Relaxed)
+    }
+
+    /// Messages with walcast's prefix that the capture did not write, or not in that transaction: they were dropped.
+    pub fn dropped_messages(&self) -> u64 {
+        self.dropped_messages.load(Relaxed)
     }
 
     /// Bytes in spool files of transactions in progress.
@@ -147,6 +161,11 @@ impl Status {
         for (total, count) in self.changes.iter().zip(changes) {
             total.fetch_add(count, Relaxed);
         }
+    }
+
+    pub(crate) fn count_message(&self, verified: bool) {
+        let counter = if verified { &self.verified_messages } else { &self.dropped_messages };
+        counter.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn set_spool_bytes(&self, bytes: u64) {

@@ -346,6 +346,113 @@ async fn a_type_that_cannot_travel_in_binary_turns_the_stream_to_text() {
     assert_eq!(inserted(&running.stop().await), ["I 1", "I happy,2", "I 3"]);
 }
 
+/// Installs the capture of DDL on the source.
+fn install_capture(fixture: &Fixture) {
+    let sql = capture::ddl::install_sql(&capture::ddl::Capture::default());
+    fixture.sql(&format!("CREATE SCHEMA IF NOT EXISTS walcast; BEGIN; {sql}; COMMIT"));
+}
+
+/// Contents of the messages in the log, and whether any record has these bytes in it.
+fn messages(log: &Log, secret: &[u8]) -> (Vec<Vec<u8>>, bool) {
+    let mut cursor = log.cursor(log.positions().first_lsn).expect("cursor");
+    let (mut contents, mut leaked) = (Vec::new(), false);
+    while let Some(frame) = cursor.next_frame().expect("readable") {
+        for record in frame.pieces().flat_map(|piece| piece.records()) {
+            leaked |= record.payload.windows(secret.len()).any(|bytes| bytes == secret);
+            if let Change::Message { content, .. } = decode_change(record.payload).expect("decodable") {
+                contents.push(content.to_vec());
+            }
+        }
+    }
+    (contents, leaked)
+}
+
+fn counted(running: &Running) -> (u64, u64) {
+    (running.status.verified_messages(), running.status.dropped_messages())
+}
+
+/// X08, X12: the capture's messages reach the log, whoever else writes some; a streamed transaction's too, and one whose
+/// savepoint is rolled back does not. Of walcast's own tables, which the publication has, nothing does.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_captures_own_messages_reach_the_log() {
+    let fixture = Fixture::new("CREATE TABLE t (a int PRIMARY KEY, filler text)");
+    install_capture(&fixture);
+    let running = fixture.run().await;
+    fixture.sql("ALTER TABLE t ADD b int");
+    fixture.sql(
+        "BEGIN; INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 500) n; SAVEPOINT s; ALTER TABLE t ADD c int; \
+         INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(501, 1000) n; SAVEPOINT u; ALTER TABLE t ADD d int; \
+         ROLLBACK TO u; COMMIT",
+    );
+    running.catch_up(&fixture).await;
+    assert_eq!(counted(&running), (2, 0));
+    let secret = fixture.sql("SELECT encode(inner_key, 'hex') FROM walcast.secret");
+    let (genuine, _) = messages(&running.log, b"no secret");
+    assert_eq!(genuine.len(), 2);
+    // Forged, and replayed: what the capture signed in one transaction, written in another.
+    let replayed = String::from_utf8(genuine[0].clone()).expect("text").replace('\'', "''");
+    fixture.sql(&format!(
+        "CREATE ROLE intruder; SET ROLE intruder; \
+         SELECT pg_logical_emit_message(true, 'walcast', repeat('0', 64) || '{{\"v\": 1, \"xid\": \"' || pg_current_xact_id() || '\"}}'); \
+         SELECT pg_logical_emit_message(true, 'walcast', '{replayed}'); \
+         SELECT pg_logical_emit_message(true, 'walcast', 'x'); SELECT pg_logical_emit_message(true, 'walcast', '')"
+    ));
+    fixture.sql("UPDATE walcast.secret SET one = true; TRUNCATE walcast.shadow_index, t; DROP ROLE intruder");
+    running.catch_up(&fixture).await;
+    // A transaction of its own for each message; that DDL is compared with roles before.
+    assert_eq!(counted(&running), (2, 3));
+    let unescaped = |hex: &str| -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal")).collect()
+    };
+    for form in [secret.as_bytes().to_vec(), unescaped(&secret)] {
+        let (contents, leaked) = messages(&running.log, &form);
+        assert!(!leaked);
+        assert_eq!(contents, [genuine.clone(), vec![Vec::new()]].concat(), "the last one is a marker");
+    }
+    let rows = transactions(&running.stop().await).concat();
+    assert_eq!(rows.iter().filter(|row| row.starts_with("I ")).count(), 1000);
+    assert_eq!(rows.last().map(String::as_str), Some("T 1"));
+}
+
+/// The capture is installed, and its key made anew, while the stream runs: no message is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_made_while_the_stream_runs_is_read() {
+    let fixture = Fixture::new("CREATE TABLE t (a int PRIMARY KEY)");
+    let running = fixture.run().await;
+    fixture.sql("SELECT pg_logical_emit_message(true, 'walcast', 'before there is a key')");
+    running.catch_up(&fixture).await;
+    assert_eq!(counted(&running), (0, 1));
+    install_capture(&fixture);
+    fixture.sql("ALTER TABLE t ADD b int");
+    running.catch_up(&fixture).await;
+    assert_eq!(counted(&running), (1, 1));
+    fixture.sql("DELETE FROM walcast.secret");
+    install_capture(&fixture);
+    fixture.sql("ALTER TABLE t ADD c int; INSERT INTO t VALUES (1, 2, 3)");
+    running.catch_up(&fixture).await;
+    assert_eq!(counted(&running), (2, 1));
+    assert_eq!(inserted(&running.stop().await), ["M walcast", "M walcast", "I 1,2,3"]);
+}
+
+/// A schema of that name that somebody made who cannot have installed the capture.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_somebody_elses_is_not_used() {
+    let fixture = Fixture::new("CREATE ROLE intruder; GRANT CREATE ON DATABASE postgres TO intruder");
+    fixture.sql(
+        "SET ROLE intruder; CREATE SCHEMA walcast; CREATE TABLE walcast.secret (inner_key bytea, outer_key bytea); \
+         INSERT INTO walcast.secret SELECT decode(repeat('36', 64), 'hex'), decode(repeat('5c', 64), 'hex')",
+    );
+    let running = fixture.run().await;
+    fixture.sql(
+        "CREATE FUNCTION pg_temp.sign(content bytea) RETURNS bytea LANGUAGE sql AS $$SELECT convert_to(encode(sha256( \
+             decode(repeat('5c', 64), 'hex') || sha256(decode(repeat('36', 64), 'hex') || content)), 'hex'), 'UTF8') || content$$; \
+         SELECT pg_logical_emit_message(true, 'walcast', pg_temp.sign(convert_to('{\"v\": 1, \"xid\": \"' || pg_current_xact_id() || '\"}', 'UTF8')))",
+    );
+    running.catch_up(&fixture).await;
+    assert_eq!(counted(&running), (0, 1));
+    running.stop().await;
+}
+
 /// A psql session that stays open.
 struct Session {
     child: std::cell::RefCell<std::process::Child>,

@@ -17,7 +17,7 @@ const KEPT_CAPACITY_BYTES: usize = 4 * 1024 * 1024;
 /// What is to be appended next: whole transactions, and at the end perhaps the beginning of one.
 ///
 /// ```text
-/// begin  describe* (push | push_truncate | describe)*  commit      any number of times
+/// begin  describe* (push | push_truncate | push_message | describe)*  commit      any number of times
 /// ```
 ///
 /// When [`is_full`](FrameBuilder::is_full), give it to [`Writer::append`](crate::Writer::append) and go on where it
@@ -38,6 +38,8 @@ pub(crate) struct OpenTransaction {
     pub(crate) info: TransactionInfo,
     /// False once a piece of it was appended.
     is_first: bool,
+    /// A logical message is among its changes that no piece was made of yet.
+    has_messages: bool,
     records_start: usize,
 }
 
@@ -56,7 +58,12 @@ impl FrameBuilder {
     /// Begins a transaction; they come in commit order.
     pub fn begin(&mut self, info: &TransactionInfo) {
         assert!(self.open.is_none(), "begin inside a transaction");
-        self.open = Some(OpenTransaction { info: *info, is_first: true, records_start: self.flat.records.len() });
+        self.open = Some(OpenTransaction {
+            info: *info,
+            is_first: true,
+            has_messages: false,
+            records_start: self.flat.records.len(),
+        });
     }
 
     /// A Relation message: it becomes a record, and describes the relation for the changes that follow.
@@ -79,6 +86,14 @@ impl FrameBuilder {
         let relation = if let [relation] = relations { Some(*relation) } else { None };
         self.push(Record { relation, payload: message });
         self.truncated.extend(relations.iter().map(|relation| (record_no, *relation)));
+    }
+
+    /// A logical message that readers have to look at: [`Piece::has_messages`](crate::Piece::has_messages) tells them.
+    pub fn push_message(&mut self, message: &[u8]) {
+        self.push(Record { relation: None, payload: message });
+        if let Some(open) = &mut self.open {
+            open.has_messages = true;
+        }
     }
 
     /// Ends the transaction.
@@ -104,7 +119,8 @@ impl FrameBuilder {
 
     fn push_piece(&mut self, open: &OpenTransaction, last: u32) {
         let first = if open.is_first { piece_flags::FIRST } else { 0 };
-        self.flat.pieces.push(PieceMeta::new(&open.info, first | last, self.flat.records.len() as u32));
+        let messages = if open.has_messages { piece_flags::MESSAGES } else { 0 };
+        self.flat.pieces.push(PieceMeta::new(&open.info, first | last | messages, self.flat.records.len() as u32));
     }
 
     /// Takes out what belongs to the open transaction when whole ones come before it, because an unfinished piece has
@@ -161,6 +177,7 @@ impl FrameBuilder {
         self.clear_buffers();
         if let Some(open) = &mut self.open {
             open.is_first = false;
+            open.has_messages = false;
             open.records_start = 0;
         }
     }

@@ -95,6 +95,8 @@ pub(crate) mod piece_flags {
     pub(crate) const FIRST: u32 = 1;
     /// The transaction ends with this piece.
     pub(crate) const LAST: u32 = 2;
+    /// There is a logical message among its records. No log had any before there was this flag.
+    pub(crate) const MESSAGES: u32 = 4;
 }
 
 /// The payload of a frame: a table of transactions, a table of records, and their messages end to end.
@@ -450,6 +452,11 @@ impl<'a> Piece<'a> {
     /// Whether the transaction ends here.
     pub fn is_last(&self) -> bool {
         self.meta.flags.to_native() & piece_flags::LAST != 0
+    }
+
+    /// Whether a record of it was given to [`FrameBuilder::push_message`](crate::FrameBuilder::push_message).
+    pub fn has_messages(&self) -> bool {
+        self.meta.flags.to_native() & piece_flags::MESSAGES != 0
     }
 
     /// Number of changes and Relation messages.

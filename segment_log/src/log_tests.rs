@@ -109,6 +109,40 @@ fn a_transaction_larger_than_segments_is_seen_only_when_it_is_whole() {
 }
 
 #[test]
+fn pieces_with_messages_are_told_from_others_also_where_frames_are_split() {
+    let dir = TempDir::new().unwrap();
+    let (mut writer, log) = open(options(&dir, 1 << 19)).unwrap();
+    let mut builder = FrameBuilder::new();
+    add(&mut builder, 0x2000, &[b"Ia"]);
+    builder.begin(&info(0x3000));
+    builder.push_message(b"Mone");
+    builder.commit();
+    // The transaction that is open has its message before it is split off the whole ones, and in its first piece only.
+    builder.begin(&info(0x4000));
+    builder.push_message(b"Mtwo");
+    for _ in 0..2 {
+        builder.push(Record { relation: None, payload: &[b'O'; 2000] });
+        assert!(builder.is_full());
+        writer.append(&mut builder).unwrap();
+    }
+    builder.commit();
+    writer.append(&mut builder).unwrap();
+    let mut cursor = log.cursor(Lsn::from_u64(0x1000)).unwrap();
+    let mut seen = Vec::new();
+    while let Some(frame) = cursor.next_frame().unwrap() {
+        seen.extend(frame.pieces().map(|piece| (piece.info().end_lsn.as_u64(), piece.has_messages(), piece.is_last())));
+    }
+    let expected = [
+        (0x2000, false, true),
+        (0x3000, true, true),
+        (0x4000, true, false),
+        (0x4000, false, false),
+        (0x4000, false, true),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn a_limit_never_falls_into_a_transaction() {
     let dir = TempDir::new().unwrap();
     let (mut writer, log) = open(options(&dir, 1 << 19)).unwrap();
