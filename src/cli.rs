@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use decoder::Lsn;
 
 use crate::failure::Failure;
@@ -52,14 +52,13 @@ pub(crate) enum Command {
         /// All targets of the configuration
         #[arg(long, conflicts_with = "targets")]
         all: bool,
-        /// Tables, or parts of tables, copied at a time; the number of CPUs, but at most 4, when left out
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-        jobs: Option<u16>,
+        #[command(flatten)]
+        effort: Effort,
         /// Copy rows only: the target has the source's schema already, and its tables are empty
         #[arg(long)]
         schema_exists: bool,
         /// Copy nothing: the target equals the source as it was when the slot was made
-        #[arg(long, conflicts_with_all = ["jobs", "schema_exists"])]
+        #[arg(long, conflicts_with_all = ["jobs", "max_rate", "schema_exists"])]
         no_copy: bool,
     },
     /// Run the service until SIGTERM or SIGINT
@@ -129,9 +128,8 @@ pub(crate) enum Command {
         /// Only this table, as schema.table
         #[arg(long, value_name = "T")]
         table: Option<String>,
-        /// Tables, or parts of tables, copied at a time; the number of CPUs, but at most 4, when left out
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-        jobs: Option<u16>,
+        #[command(flatten)]
+        effort: Effort,
     },
     /// Forget a target: its checkpoint is removed, its tables stay
     Remove {
@@ -176,6 +174,25 @@ pub(crate) enum LogCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// How much a copy asks of the servers.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// Tables, or parts of tables, copied at a time; the number of CPUs, but at most 4, when left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Rows copied in a second at most, such as 20MiB, to leave the servers to others; indexes then take one process each
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    pub max_rate: Option<u64>,
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    match config::parse_size(text) {
+        Ok(0) => Err("a rate is more than nothing".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(problem) => Err(format!("{problem}: {}", problem.hint())),
+    }
 }
 
 /// Reads the command line.

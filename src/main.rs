@@ -60,8 +60,8 @@ async fn dispatch(cli: &Cli) -> Result<()> {
         Command::Bootstrap { targets, all, no_copy: true, .. } => {
             commands::bootstrap::declare(&config, targets, *all).await
         }
-        Command::Bootstrap { targets, all, jobs, schema_exists, no_copy: false } => {
-            let wish = commands::bootstrap::Wish { jobs: *jobs, schema_exists: *schema_exists };
+        Command::Bootstrap { targets, all, effort, schema_exists, no_copy: false } => {
+            let wish = commands::bootstrap::Wish { effort: *effort, schema_exists: *schema_exists };
             commands::bootstrap::run(&config, targets, *all, wish).await
         }
         Command::Run => commands::run::run(config).await,
@@ -74,10 +74,10 @@ async fn dispatch(cli: &Cli) -> Result<()> {
         Command::Resume { target } => commands::targets::resume(&config, target).await,
         Command::Wait { target, lsn, timeout } => commands::wait::run(&config, target, *lsn, *timeout).await,
         Command::Skip { target, lsn, reason } => commands::targets::skip(&config, target, *lsn, reason).await,
-        Command::Resync { target, table: Some(table), jobs } => {
-            commands::resync::table(&config, target, table, *jobs).await
+        Command::Resync { target, table: Some(table), effort } => {
+            commands::resync::table(&config, target, table, *effort).await
         }
-        Command::Resync { target, table: None, jobs } => commands::bootstrap::resync(&config, target, *jobs).await,
+        Command::Resync { target, table: None, effort } => commands::bootstrap::resync(&config, target, *effort).await,
         Command::Remove { target } => commands::targets::remove(&config, target).await,
         Command::Log { command: LogCommand::Ls } => commands::log::ls(&config),
         Command::Log { command: LogCommand::Check } => commands::log::check(&config),

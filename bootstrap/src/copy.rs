@@ -6,6 +6,7 @@ use postgres_protocol::message::frontend;
 
 use crate::error::{Error, Whom};
 use crate::failpoint::{self, Failpoint};
+use crate::pace::Pace;
 use crate::progress::Meter;
 
 /// Rows are sent on in messages of about this size: the server takes one with less effort than its rows one by one.
@@ -18,6 +19,7 @@ pub(crate) struct Relay<'a> {
     pub(crate) source: &'a mut Wire,
     pub(crate) target: &'a mut Wire,
     pub(crate) meter: &'a Meter,
+    pub(crate) pace: &'a Pace,
     /// For messages.
     pub(crate) table: &'a str,
     pub(crate) format: Format,
@@ -39,8 +41,9 @@ impl Relay<'_> {
         // In binary the end has a message of its own, as if it were a row.
         let mut uncounted = u64::from(self.format == Format::Binary);
         loop {
-            let ended = self.gather(&mut uncounted).await?;
+            let (bytes, ended) = self.gather(&mut uncounted).await?;
             self.send().await?;
+            self.pace.after(bytes).await;
             if ended {
                 break;
             }
@@ -50,8 +53,8 @@ impl Relay<'_> {
         finish(self.target, Whom::Target, self.table).await.map(drop)
     }
 
-    /// Takes rows, at least one and as many as are at hand, into one message. Whether they ended.
-    async fn gather(&mut self, uncounted: &mut u64) -> Result<bool, Error> {
+    /// Takes rows, at least one and as many as are at hand, into one message. Their bytes, and whether they ended.
+    async fn gather(&mut self, uncounted: &mut u64) -> Result<(u64, bool), Error> {
         let (mut bytes, mut rows) = (0, 0_u64);
         let out = self.target.out();
         let start = begin_message(out);
@@ -78,7 +81,7 @@ impl Relay<'_> {
         end_message(out, start)?;
         let left_out = rows.min(std::mem::take(uncounted));
         self.meter.add(bytes as u64, rows - left_out);
-        Ok(ended)
+        Ok((bytes as u64, ended))
     }
 
     async fn send(&mut self) -> Result<(), Error> {

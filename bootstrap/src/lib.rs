@@ -39,6 +39,7 @@ mod failpoint;
 mod finish;
 mod large_objects;
 mod ledger;
+mod pace;
 mod plan;
 mod post_data;
 mod programs;
@@ -75,6 +76,8 @@ pub struct Options {
     pub publication: String,
     /// Tables, or parts of tables, copied at a time. Minimum: 1.
     pub jobs: usize,
+    /// Bytes of rows a second, at most; all jobs together.
+    pub max_rate: Option<u64>,
     /// Where the target's schema comes from.
     pub schema: Schema,
     /// What is done about roles.

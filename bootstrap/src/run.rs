@@ -14,6 +14,7 @@ use crate::copy::Format;
 use crate::error::{Error, Whom};
 use crate::failpoint::{self, Failpoint};
 use crate::ledger::{Ledger, Phase, State};
+use crate::pace::Pace;
 use crate::plan;
 use crate::post_data::{self, PostData};
 use crate::programs::Programs;
@@ -157,8 +158,7 @@ impl Bootstrap {
         let Some(programs) = self.programs.clone() else { return Ok(None) };
         let mut excluded = schema::own_objects(&snapshot.keeper, &self.options.publication).await?;
         excluded.extend(schema::unmet_foreign_keys(&snapshot.keeper, tables, progress).await?);
-        let servers = (&self.options.source, &self.options.target);
-        let dump = Dump::take(programs, servers, Some(snapshot), &excluded).await?;
+        let dump = Dump::take(programs, &self.options, Some(snapshot), &excluded).await?;
         match &state.digest {
             Some(digest) if *digest != dump.digest => return Err(Error::SchemaChanged),
             Some(_) => {}
@@ -197,7 +197,8 @@ impl Bootstrap {
         let works = self.plan(tables, post.tables, &copied, bytes_only, progress).await?;
         let servers = (self.options.source.clone(), self.options.target.clone());
         let mark = self.ledger.mark(snapshot.lsn);
-        let copying = Copying::new(servers, (snapshot.name.clone(), encoding), mark, works, dump.cloned());
+        let pace = Pace::new(self.options.max_rate);
+        let copying = Copying::new(servers, (snapshot.name.clone(), encoding), mark, pace, works, dump.cloned());
         progress.enter(Stage::Data);
         Arc::new(copying).run(self.options.jobs).await?;
         if phase < Phase::Rest {

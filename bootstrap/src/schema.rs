@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use connection::Conninfo;
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, Row};
 
+use crate::Options;
 use crate::catalog::Table;
 use crate::error::{Error, Whom};
 use crate::programs::{Anonymous, PG_DUMP, PG_RESTORE, Programs, Server};
@@ -20,6 +20,8 @@ const READ: &str = "read what is not to be copied of the schema";
 /// For sessions of `pg_restore`: it gets an index built without the disk where it can.
 const RESTORE_OPTIONS: &str = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c client_min_messages=warning \
     -c idle_session_timeout=0";
+/// Where others are not to be slowed down, an index takes one process.
+const GENTLY: &str = " -c max_parallel_maintenance_workers=0";
 
 /// A dump, and the target that it is restored to.
 pub(crate) struct Dump {
@@ -46,7 +48,7 @@ impl Dump {
     /// Dumps everything but walcast's own, subscriptions, and foreign keys to rows that are not copied.
     pub(crate) async fn take(
         programs: Programs,
-        (source, server): (&Conninfo, &Conninfo),
+        options: &Options,
         snapshot: Option<&Snapshot>,
         excluded: &BTreeSet<(u32, u32)>,
     ) -> Result<Dump, Error> {
@@ -55,9 +57,10 @@ impl Dump {
         let mut arguments =
             vec!["-Fc", "--schema-only", "--no-subscriptions", "--exclude-schema=walcast", "--no-sync", "-f", &path];
         arguments.extend(name.as_deref());
-        let from = Server::new(source, "-c idle_session_timeout=0")?;
+        let from = Server::new(&options.source, "-c idle_session_timeout=0")?;
         programs.run(PG_DUMP, "dump the source's schema", &arguments, Some(&from)).await?;
-        let target = Server::new(server, RESTORE_OPTIONS)?;
+        let gently = if options.max_rate.is_some() { GENTLY } else { "" };
+        let target = Server::new(&options.target, &format!("{RESTORE_OPTIONS}{gently}"))?;
         let dump =
             Dump { programs, file, target, entries: Vec::new(), pre_data: BTreeSet::new(), digest: String::new() };
         dump.read_contents(excluded).await

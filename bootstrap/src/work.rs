@@ -11,6 +11,7 @@ use crate::copy::{Format, Relay};
 use crate::error::{Error, Whom};
 use crate::failpoint::{self, Failpoint};
 use crate::ledger::Mark;
+use crate::pace::Pace;
 use crate::plan::Part;
 use crate::post_data::TableIndexes;
 use crate::progress::Meter;
@@ -118,6 +119,7 @@ pub(crate) struct Copying {
     /// The source server's encoding.
     pub(crate) encoding: String,
     pub(crate) mark: Mark,
+    pub(crate) pace: Pace,
     pub(crate) works: Vec<Work>,
     pub(crate) dump: Option<Arc<Dump>>,
     queue: Queue,
@@ -129,6 +131,7 @@ impl Copying {
         (source, target): (Conninfo, Conninfo),
         (snapshot, encoding): (String, String),
         mark: Mark,
+        pace: Pace,
         works: Vec<Work>,
         dump: Option<Arc<Dump>>,
     ) -> Copying {
@@ -137,7 +140,7 @@ impl Copying {
             .enumerate()
             .flat_map(|(table, work)| (0..work.parts.len()).map(move |part| Job::Part { table, part }));
         let queue = Queue::new(parts.collect::<Vec<_>>());
-        let copying = Copying { source, target, snapshot, encoding, mark, works, dump, queue };
+        let copying = Copying { source, target, snapshot, encoding, mark, pace, works, dump, queue };
         let whole = copying.works.iter().enumerate().filter(|(_, work)| work.parts.is_empty());
         for (number, work) in whole {
             work.meter.finish();
@@ -259,7 +262,8 @@ impl Worker {
         let (from, to) = (work.giving_sql(part, &copying.encoding)?, work.taking_sql(&copying.encoding));
         let (source, target) = (&mut self.source, &mut self.target);
         let table = work.table.shown();
-        Relay { source, target, meter: &work.meter, table: &table, format: work.format }.run(&from, &to).await
+        let (meter, pace) = (&work.meter, &copying.pace);
+        Relay { source, target, meter, pace, table: &table, format: work.format }.run(&from, &to).await
     }
 
     async fn constraints(&mut self, copying: &Copying, number: usize) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use config::Config;
 use decoder::Lsn;
 
 use super::{bootstrap as copying, print, target};
+use crate::cli::Effort;
 use crate::connect;
 use crate::control::{self, Answer, Request};
 use crate::failure::{Failure, Result, with_causes};
@@ -14,12 +15,12 @@ use crate::service::Temporary;
 ///
 /// # Errors
 /// The table is not published, or anything that can go wrong with two servers; the same command goes on.
-pub(crate) async fn table(config: &Config, name: &str, table: &str, jobs: Option<u16>) -> Result<()> {
+pub(crate) async fn table(config: &Config, name: &str, table: &str, effort: Effort) -> Result<()> {
     let table = published(config, table).await?;
     target(config, name)?;
     let work = async {
         let temporary = Temporary::unless_running(config, name).await?;
-        let result = copy_and_catch_up(config, name, &table, jobs).await;
+        let result = copy_and_catch_up(config, name, &table, effort).await;
         let stopped = match temporary {
             Some(temporary) => temporary.stop().await,
             None => Ok(()),
@@ -40,11 +41,11 @@ async fn published(config: &Config, name: &str) -> Result<(String, String)> {
     })
 }
 
-async fn copy_and_catch_up(config: &Config, name: &str, table: &(String, String), jobs: Option<u16>) -> Result<()> {
+async fn copy_and_catch_up(config: &Config, name: &str, table: &(String, String), effort: Effort) -> Result<()> {
     let target = target(config, name)?;
     let (schema, table) = table.clone();
     let pinned = begin(config, name, &schema, &table).await?;
-    let options = copying::options(config, target, bootstrap::Schema::Exists, jobs).await?;
+    let options = copying::options(config, target, bootstrap::Schema::Exists, effort).await?;
     let lane = options.identity.lane(&schema, &table);
     let copied = applier::checkpoint(&target.conninfo, &lane).await;
     let copied = copied.map_err(|e| Failure::new(with_causes(&e)).maybe_hint(e.hint()))?;

@@ -10,6 +10,7 @@ use crate::catalog;
 use crate::copy::Format;
 use crate::error::{Error, Whom};
 use crate::ledger::Ledger;
+use crate::pace::Pace;
 use crate::plan;
 use crate::post_data::TableIndexes;
 use crate::progress::{Progress, Stage};
@@ -45,7 +46,8 @@ pub async fn copy_table(options: &Options, (schema, name): (&str, &str), progres
     let mark = ledger.lane_mark(options.identity.lane(schema, name).slot, snapshot.lsn);
     let work = Work::new(table, parts, (format, emptying), TableIndexes::default(), meter);
     let servers = (options.source.clone(), options.target.clone());
-    let copying = Copying::new(servers, (snapshot.name.clone(), encoding), mark, vec![work], None);
+    let pace = Pace::new(options.max_rate);
+    let copying = Copying::new(servers, (snapshot.name.clone(), encoding), mark, pace, vec![work], None);
     progress.enter(Stage::Data);
     Arc::new(copying).run(options.jobs).await?;
     Ok(snapshot.lsn)

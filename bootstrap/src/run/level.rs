@@ -25,8 +25,7 @@ impl Bootstrap {
         let tables = catalog::published(&source, &options.publication).await?;
         let mut excluded = schema::own_objects(&source, &options.publication).await?;
         excluded.extend(schema::unmet_foreign_keys(&source, &tables, progress).await?);
-        let servers = (&options.source, &options.target);
-        let dump = Dump::take(programs, servers, None, &excluded).await?;
+        let dump = Dump::take(programs, options, None, &excluded).await?;
         let mut attempts = 1;
         while let Err(error) = self.foreign_keys(&source, &dump).await {
             if attempts == ATTEMPTS || !is_deadlock(&error) {

@@ -8,6 +8,7 @@ use decoder::Lsn;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{print, target};
+use crate::cli::Effort;
 use crate::control::{self, Answer, Request};
 use crate::failure::{Failure, Result};
 use crate::service::{self, declare_offline, forget};
@@ -19,8 +20,8 @@ const JOBS_MAX: usize = 4;
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish {
-    /// Tables, or parts of tables, at a time.
-    pub jobs: Option<u16>,
+    /// How much is asked of the servers.
+    pub effort: Effort,
     /// Rows only.
     pub schema_exists: bool,
 }
@@ -50,7 +51,7 @@ pub(crate) async fn run(config: &Config, names: &[String], all: bool, wish: Wish
     let copied = async {
         for target in chosen(config, names, all)? {
             let schema = if wish.schema_exists { Schema::Exists } else { Schema::Copied };
-            let options = options(config, target, schema, wish.jobs).await?;
+            let options = options(config, target, schema, wish.effort).await?;
             copy(config, target, options).await.map_err(|failure| of(target, failure))?;
         }
         Ok(())
@@ -62,10 +63,10 @@ pub(crate) async fn run(config: &Config, names: &[String], all: bool, wish: Wish
 ///
 /// # Errors
 /// As for [`run`].
-pub(crate) async fn resync(config: &Config, name: &str, jobs: Option<u16>) -> Result<()> {
+pub(crate) async fn resync(config: &Config, name: &str, effort: Effort) -> Result<()> {
     let target = target(config, name)?;
     let copied = async {
-        let options = options(config, target, Schema::Exists, jobs).await?;
+        let options = options(config, target, Schema::Exists, effort).await?;
         begin_anew(config, target, &options).await.map_err(|failure| of(target, failure))?;
         copy(config, target, options).await.map_err(|failure| of(target, failure))
     };
@@ -79,7 +80,7 @@ fn chosen<'a>(config: &'a Config, names: &[String], all: bool) -> Result<Vec<&'a
     }
 }
 
-pub(super) async fn options(config: &Config, target: &Target, schema: Schema, jobs: Option<u16>) -> Result<Options> {
+pub(super) async fn options(config: &Config, target: &Target, schema: Schema, effort: Effort) -> Result<Options> {
     let (source, _) = replication::probe(&config.source.conninfo, &config.source.slot).await?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(Options {
@@ -87,7 +88,8 @@ pub(super) async fn options(config: &Config, target: &Target, schema: Schema, jo
         target: target.conninfo.clone(),
         identity: applier::Identity { system_id: source.system_id, slot: config.source.slot.clone() },
         publication: config.source.publication.clone(),
-        jobs: jobs.map_or(cores.min(JOBS_MAX), usize::from),
+        jobs: effort.jobs.map_or(cores.min(JOBS_MAX), usize::from),
+        max_rate: effort.max_rate,
         schema,
         roles: RolePolicy {
             create: config.roles.replicate,
