@@ -49,6 +49,9 @@ pub(crate) struct Batch {
     pub(crate) parts: Vec<Part>,
     /// The transactions that begin in it.
     pub(crate) transactions: Vec<TransactionInfo>,
+    /// Some of its changes are messages. Only one transaction has any, the last one: what it does to tables or types is
+    /// committed before anything that comes after it.
+    pub(crate) messages: bool,
     /// Changes and relation descriptions gathered so far.
     pub(crate) changes: usize,
     /// The last transaction's remaining pieces must be asked for with [`Feed::extend`].
@@ -153,7 +156,7 @@ impl Feed {
         let mut at = start;
         for piece in frame.pieces().skip(start) {
             let info = piece.info();
-            let alone = limits.alone == Some(info.end_lsn);
+            let alone = limits.alone == Some(info.end_lsn) || piece.has_messages() && !self.is_before(&info);
             if alone && piece.is_first() && !batch.transactions.is_empty() {
                 return (at, true);
             }
@@ -171,7 +174,9 @@ impl Feed {
             }
             batch.changes += piece.len();
             batch.open = !piece.is_last();
-            if batch.changes >= limits.changes_max as usize || alone && piece.is_last() {
+            batch.messages |= piece.has_messages();
+            let whole = (alone || batch.messages) && piece.is_last();
+            if batch.changes >= limits.changes_max as usize || whole {
                 return (at, true);
             }
         }

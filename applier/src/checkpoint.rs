@@ -45,7 +45,7 @@ const TABLE_ADVANCE: &str = "WITH c AS (UPDATE walcast.checkpoint SET lsn = $1, 
      SELECT (array_agg(ctid))[1], 1/(count(*) = 1)::int FROM c";
 
 /// Makes what walcast keeps on a target.
-const TABLES: &str = "\
+pub(crate) const TABLES: &str = "\
 CREATE SCHEMA IF NOT EXISTS walcast;
 CREATE TABLE IF NOT EXISTS walcast.checkpoint (
     system_id text NOT NULL,
@@ -251,6 +251,11 @@ fn optional_lsn(rows: &[TextRow]) -> Result<Option<Lsn>, Error> {
 /// Makes walcast's schema where something of it is missing. What the session commits from then on is on disk.
 pub(crate) async fn install(session: &mut Session) -> Result<(), Error> {
     session.simple("SET synchronous_commit = on").await?;
+    make_tables(session).await
+}
+
+/// Makes walcast's schema where something of it is missing.
+pub(crate) async fn make_tables(session: &mut Session) -> Result<(), Error> {
     let missing = "SELECT FROM unnest('{checkpoint,skipped,copied,sequence}'::text[]) t WHERE to_regclass('walcast.' || t) IS NULL";
     if !session.simple(missing).await?.is_empty() {
         session.simple(TABLES).await?;

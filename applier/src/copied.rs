@@ -132,6 +132,40 @@ impl Filter {
         }
     }
 
+    /// The table is one of those that are told from the others.
+    pub(crate) fn has(&self, table: &TableName) -> bool {
+        self.tables.contains_key(table)
+    }
+
+    /// Those of a schema.
+    pub(crate) fn names_in(&self, schema: &str) -> impl Iterator<Item = TableName> + use<> {
+        let names = self.tables.keys().filter(|name| name.schema == schema).cloned().collect::<Vec<_>>();
+        names.into_iter()
+    }
+
+    /// Nothing more is applied to the table.
+    pub(crate) fn set_aside(&mut self, table: TableName) {
+        self.tables.insert(table, Start::Never);
+        self.met.clear();
+    }
+
+    /// The table has another name, or is gone.
+    pub(crate) fn rename(&mut self, old: &TableName, new: Option<TableName>) {
+        let start = self.tables.remove(old);
+        if let (Some(start), Some(new)) = (start, new) {
+            self.tables.insert(new, start);
+        }
+        self.met.clear();
+    }
+
+    /// The tables that nothing is applied to, in order.
+    pub(crate) fn aside(&self) -> Vec<(String, String)> {
+        let aside = self.tables.iter().filter(|(_, start)| **start == Start::Never);
+        let mut names: Vec<_> = aside.map(|(name, _)| (name.schema.clone(), name.table.clone())).collect();
+        names.sort();
+        names
+    }
+
     /// Up to here the target is in no state that the source had.
     pub(crate) fn level_at(&self) -> Option<Lsn> {
         let starts = self.tables.values().filter_map(|start| match start {
@@ -178,6 +212,32 @@ pub(crate) async fn set_aside(
     session.query(sql, &[&system_id, &identity.slot, schema, table]).await?;
     let sql = "DELETE FROM walcast.checkpoint WHERE system_id = $1 AND slot = $2 AND lsn < $3::text::pg_lsn";
     session.query(sql, &[&system_id, &lane.slot, &kept.to_string()]).await?;
+    Ok(())
+}
+
+/// Notes, in the transaction of the DDL that makes it necessary, that a table is to be copied again. What was copied of it
+/// before is of no use any more.
+pub(crate) async fn copy_again(session: &mut Session, identity: &Identity, table: &TableName) -> Result<(), Error> {
+    set_aside(session, identity, (&table.schema, &table.table), Lsn::MAX).await
+}
+
+/// Notes that a table has another name, or none any more. Its lane has the old one and ends.
+pub(crate) async fn rename(
+    session: &mut Session,
+    identity: &Identity,
+    old: &TableName,
+    new: Option<&TableName>,
+) -> Result<(), Error> {
+    let (system_id, lane) = (identity.system_id.to_string(), identity.lane(&old.schema, &old.table));
+    let sql = "WITH ended AS (DELETE FROM walcast.checkpoint WHERE system_id = $1 AND slot = $2), \
+             gone AS (DELETE FROM walcast.copied WHERE system_id = $1 AND slot = $3 AND schema_name = $4 \
+                 AND table_name = $5 RETURNING start_lsn, bytes, copied_at) \
+         INSERT INTO walcast.copied (system_id, slot, schema_name, table_name, start_lsn, bytes, copied_at) \
+         SELECT $1, $3, $6::text, $7::text, start_lsn, bytes, copied_at FROM gone WHERE $6::text IS NOT NULL \
+         ON CONFLICT (system_id, slot, schema_name, table_name) DO UPDATE SET start_lsn = excluded.start_lsn";
+    let (schema, name) = (new.map(|new| new.schema.as_str()), new.map(|new| new.table.as_str()));
+    let known = [&system_id, &lane.slot, &identity.slot, &old.schema, &old.table].map(|text| Some(text.as_str()));
+    session.query_optional(sql, &[known.as_slice(), &[schema, name]].concat()).await?;
     Ok(())
 }
 

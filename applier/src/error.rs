@@ -146,6 +146,24 @@ pub enum Error {
         /// The protocol's limit.
         max: usize,
     },
+    /// A message of the capture could not be applied.
+    #[error(transparent)]
+    Ddl(Box<::ddl::Failure<Error>>),
+    /// A message of the capture is not understood.
+    #[error(transparent)]
+    Message(#[from] ::ddl::ParseError),
+    /// The functions that messages need are missing on the target, or of another version, and the role may not make them.
+    #[error("the target lacks functions that DDL needs{}", because(.0))]
+    NoFunctions(Option<Box<ServerError>>),
+    /// Schema walcast on the target is in the hands of a role that could gain this one's rights by it.
+    #[error("schema walcast on the target belongs to another role")]
+    ForeignSchema,
+    /// In a lane: what was copied of the table is of no use any more.
+    #[error("table {table} was altered while it was copied again")]
+    AlteredMeanwhile {
+        /// `schema.table`.
+        table: String,
+    },
     /// The log holds bytes that are no change.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -185,6 +203,10 @@ fn stopped_at(stopped: &Option<Lsn>) -> String {
     stopped.map_or_else(|| "; it is not stopped".to_owned(), |lsn| format!("; {lsn} did"))
 }
 
+fn because(refused: &Option<Box<ServerError>>) -> String {
+    refused.as_ref().map_or_else(String::new, |error| format!(": {}", redacted(error)))
+}
+
 /// The server's message without what may be a row's value: of data exceptions (class 22) everything in double quotes,
 /// of exceptions raised by code on the target everything.
 fn redacted(error: &ServerError) -> String {
@@ -202,6 +224,10 @@ fn without_quoted(message: &str) -> String {
 }
 
 impl Error {
+    pub(crate) fn ddl(failure: ::ddl::Failure<Error>) -> Error {
+        Error::Ddl(Box::new(failure))
+    }
+
     /// How to react.
     pub fn class(&self) -> Class {
         match self {
@@ -212,6 +238,7 @@ impl Error {
             Error::Log(ReadError::Desync { .. }) => Class::Definite,
             Error::Log(_) => Class::Fatal,
             Error::At { source, .. } => source.class(),
+            Error::Ddl(failure) => failure.cause().map_or(Class::Definite, Error::class),
             _ => Class::Definite,
         }
     }
@@ -220,6 +247,7 @@ impl Error {
     pub(crate) fn breaks_session(&self) -> bool {
         match self {
             Error::At { source, .. } => source.breaks_session(),
+            Error::Ddl(failure) => failure.cause().is_some_and(Error::breaks_session),
             Error::Refused(error) => error.severity != "ERROR",
             Error::Wire(WireError::Server(error)) => error.severity != "ERROR",
             Error::Wire(_) | Error::Connect(_) | Error::Answer(_) | Error::CheckpointMoved | Error::Silent => true,
@@ -232,8 +260,9 @@ impl Error {
         match self {
             Error::Connect(error) => error.server(),
             Error::Wire(error) => error.server(),
-            Error::Refused(error) => Some(error),
+            Error::Refused(error) | Error::NoFunctions(Some(error)) => Some(error),
             Error::At { source, .. } => source.server(),
+            Error::Ddl(failure) => failure.cause().and_then(Error::server),
             _ => None,
         }
     }
@@ -285,6 +314,8 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::At { source, .. } => source.hint(),
+            Error::Ddl(failure) if self.class() == Class::Transient => failure.cause().and_then(Error::hint),
+            Error::Ddl(failure) => Some(failure.hint()),
             Error::Connect(error) => error.hint(),
             Error::Refused(error) => refused_hint(&error.sqlstate),
             Error::Wire(error) => error.server().and_then(|e| refused_hint(&e.sqlstate)).or(error.hint()),
@@ -301,9 +332,19 @@ impl Error {
             Error::NoCheckpoint => "run \"walcast bootstrap\" for this target",
             Error::CheckpointExists { .. } => "run \"walcast remove\" for this target first if that is meant",
             Error::Desync { .. } => "copy the target again with \"walcast resync\"",
-            Error::MissingTable { .. } | Error::NotATable { .. } => {
-                "create the table on the target, then \"walcast resume\""
+            Error::MissingTable { .. } => {
+                "no message of the capture makes it: see with \"walcast check\" whether DDL is captured; create the table on \
+                 the target and \"walcast resync --table\" it"
             }
+            Error::NotATable { .. } => "create the table on the target, then \"walcast resume\"",
+            Error::Message(_) => "the source's capture is of another version of walcast: use the newer one everywhere",
+            Error::NoFunctions(_) => {
+                "have an administrator run what \"walcast setup --target NAME --print-sql\" prints, then \"walcast resume\""
+            }
+            Error::ForeignSchema => {
+                "give schema walcast to walcast's role on the target, see that nothing strange is in it, then \"walcast resume\""
+            }
+            Error::AlteredMeanwhile { .. } => "copy the table again with \"walcast resync --table\"",
             Error::MissingColumn { .. } => "add the column on the target, then \"walcast resume\"",
             Error::RowSecurity { .. } => "give the target's role BYPASSRLS or the table's ownership without FORCE",
             Error::NoRow { .. } | Error::SeveralRows { .. } | Error::NotOneRow { .. } => DIFFERS,
@@ -321,6 +362,7 @@ fn refused_hint(sqlstate: &str) -> Option<&'static str> {
     Some(match sqlstate {
         "23505" => DIFFERS,
         "42501" => "grant the target's role what is missing, then \"walcast resume\"",
+        "55P03" => "a session on the target holds a lock that DDL needs; it is tried again",
         "42P01" | "42703" | "3F000" => "make the target's tables equal to the source's, then \"walcast resume\"",
         _ if sqlstate.starts_with("23") => {
             "drop the target's own constraint or repair the row, then \"walcast resume\""

@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, watch};
 use crate::backoff::Backoff;
 use crate::batch::{Batch, Feed, Limits};
 use crate::error::{Class, Error, Place};
+use crate::name::one_line;
 use crate::net;
-use crate::observer::{BatchReport, Observer};
+use crate::observer::{BatchReport, DdlReport, Observer};
 use crate::pipeline::Transactions;
 use crate::run::{Control, PendingSkip, answer};
 use crate::status::{Command, State, Status, TargetOptions, Tier};
@@ -25,6 +26,9 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often the checkpoint moves when nothing is to be applied.
 const MOVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Descriptions of relations are forgotten at most so often: a segment may need more of them than are to be kept.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// So many changes, at such a rate, came while the batch before was applied: more are waited for. A flow that is below
 /// it is applied at once, whatever comes.
@@ -70,18 +74,21 @@ struct Following {
     asked: Instant,
     moved: Instant,
     looked: Instant,
+    /// When descriptions were forgotten.
+    forgot: Option<Instant>,
 }
 
 impl Follower {
     /// Connects and applies until an error, or until `control` interrupts between two batches.
     pub(crate) async fn follow(&mut self, control: &Control, backoff: &mut Backoff) -> Result<(), Error> {
         self.set_state(State::CatchingUp);
-        let target = Target::connect(&self.options).await?;
+        let target = Target::connect(&self.options, &self.log).await?;
         let applied = target.checkpoint.lsn;
         let feed = Feed::new(&self.log, applied)?;
         self.status.send_modify(|status| {
             status.connected = true;
             status.applied_lsn = Some(applied);
+            status.recopy = target.filter.aside();
         });
         let now = Instant::now();
         let mut following = Following {
@@ -95,6 +102,7 @@ impl Follower {
             asked: now,
             moved: now,
             looked: now,
+            forgot: None,
         };
         following.target.refresh_flushed().await?;
         while !control.is_interrupted() {
@@ -110,6 +118,7 @@ impl Follower {
 
     async fn step(&mut self, following: &mut Following, control: &Control, backoff: &mut Backoff) -> Result<(), Error> {
         following.target.bound_memory().await?;
+        following.bound_descriptions(&self.log).await?;
         let before = control.limit(&self.status);
         if let Some(limit) = before.filter(|limit| following.applied >= *limit) {
             self.rest(following, control, limit).await?;
@@ -164,6 +173,9 @@ impl Follower {
         self.status.send_modify(|status| {
             status.applied_lsn = Some(following.applied);
             status.last_error = None;
+            if batch.messages {
+                status.recopy = following.target.filter.aside();
+            }
             if at_head {
                 status.oldest_unapplied = None;
             }
@@ -174,6 +186,17 @@ impl Follower {
             let transactions = batch.transactions.len() as u64;
             self.observer.batch(&BatchReport { tier, changes, transactions, duration, tables: &tables });
         }
+        if !applied.ddl.is_empty() {
+            self.report(following.applied, &applied.ddl);
+        }
+    }
+
+    fn report(&self, lsn: Lsn, report: &DdlReport) {
+        let target = &self.options.name;
+        for done in &report.done {
+            tracing::info!(%target, %lsn, object = %one_line(&done.object), verb = ?done.verb, "applied DDL");
+        }
+        self.observer.ddl(report);
     }
 
     /// A batch that a tier can't apply is tried again by the next one; anything else ends the session.
@@ -203,6 +226,10 @@ impl Follower {
             following.suspects = suspects_of(batch, failed.suspects);
         }
         following.target.roll_back().await?;
+        if batch.messages {
+            // A message may have set a table aside.
+            following.target.reload(following.applied).await?;
+        }
         following.feed = Feed::new(&self.log, following.applied)?;
         Ok(())
     }
@@ -274,7 +301,8 @@ impl Follower {
                 answer(reply, Err(Error::NotStoppedThere { asked: lsn, stopped: None }));
             }
             Some(Command::Reload { reply }) => {
-                following.target.reload(&self.options, following.applied).await?;
+                following.target.reload(following.applied).await?;
+                self.status.send_modify(|status| status.recopy = following.target.filter.aside());
                 answer(reply, Ok(()));
             }
             None => {}
@@ -343,6 +371,17 @@ impl Follower {
 }
 
 impl Following {
+    async fn bound_descriptions(&mut self, log: &Log) -> Result<(), Error> {
+        let forgot_lately = self.forgot.is_some_and(|at| at.elapsed() < FORGET_EVERY);
+        if forgot_lately || !self.target.relations.describes_too_much() {
+            return Ok(());
+        }
+        self.target.forget_descriptions().await?;
+        self.feed = Feed::new(log, self.applied)?;
+        self.forgot = Some(Instant::now());
+        Ok(())
+    }
+
     fn tier_for(&self, batch: &Batch) -> Tier {
         match self.suspects {
             Some((first, _)) if batch.transactions.iter().any(|info| info.end_lsn >= first) => Tier::Single,

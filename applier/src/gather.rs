@@ -56,12 +56,7 @@ impl Target {
                 self.describe_gathered(relation, message, walk, &mut gathering).await?;
             }
             for piece in part.pieces() {
-                let info = piece.info();
-                let done = feed.is_before(&info);
-                if !done && piece.is_first() {
-                    walk.met += 1;
-                    walk.info = Some(info);
-                }
+                let done = walk.enter(&piece, feed);
                 for record in piece.records() {
                     self.gather(record, done, walk, &mut gathering).await?;
                 }
@@ -125,7 +120,11 @@ impl Target {
         }
         if self.relations.mapped(relation).is_none() {
             self.finish_group(&mut gathering.group).map_err(|error| walk.blame(error))?;
-            self.know(relation, walk).await?;
+            if !self.is_known(relation, walk).await? {
+                // A message that makes it may touch other tables, too.
+                self.write_gathered(walk, gathering).await?;
+                self.know(relation, walk).await?;
+            }
         }
         let Some(mapped) = self.relations.mapped(relation) else { return Ok(Add::AfterAllBefore) };
         if !mapped.mapping.sets {

@@ -22,8 +22,8 @@
 //!
 //! # Not here
 //!
-//! Nothing is read from the source; logical messages are ignored (those of walcast itself come with DDL); conflicts
-//! have no policy: a row that is missing, or twice there, stops the target.
+//! Nothing is read from the source. What a message of the capture asks for is worked out in crate `ddl`; here it has its
+//! place in the stream ([`Observer::ddl`] reports it). Conflicts have no policy: a row that is missing, or twice there, stops the target.
 
 mod backoff;
 mod batch;
@@ -36,6 +36,7 @@ mod failpoint;
 mod follow;
 mod gather;
 mod mapping;
+mod message;
 mod name;
 mod net;
 mod observer;
@@ -50,14 +51,19 @@ mod target;
 
 pub use error::{Class, Error, Place};
 pub use failpoint::VARIABLE as FAILPOINTS_VARIABLE;
-pub use observer::{BatchReport, Counts, Observer, Unobserved};
+pub use observer::{BatchReport, Counts, DdlReport, Observer, Unobserved};
 pub use run::run;
-pub use status::{Command, Desired, Identity, State, Status, StoppedBy, TargetOptions, Tier};
+pub use status::{Command, DdlOptions, Desired, Identity, State, Status, StoppedBy, TargetOptions, Tier};
 
 use connection::Conninfo;
 use decoder::Lsn;
 
 use crate::session::Session;
+
+/// SQL of the tables that are kept on a target, for an administrator to run where the login may not.
+pub fn tables_sql() -> &'static str {
+    checkpoint::TABLES
+}
 
 /// Makes walcast's schema on a target, without a checkpoint: what a copy needs to note what it has copied.
 ///

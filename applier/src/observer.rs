@@ -51,10 +51,27 @@ pub struct BatchReport<'a> {
     pub tables: &'a [(&'a str, u64)],
 }
 
+/// What messages of the capture did in a batch that is committed on the target.
+#[derive(Debug, Default)]
+pub struct DdlReport {
+    /// What was done to which objects.
+    pub done: Vec<::ddl::Done>,
+    /// What was not done, and why.
+    pub skipped: Vec<::ddl::Skipped>,
+}
+
+impl DdlReport {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.done.is_empty() && self.skipped.is_empty()
+    }
+}
+
 /// Takes reports of one target. Called on the task that applies: it must be quick and must not block.
 pub trait Observer: Send + Sync {
     /// A batch was committed.
     fn batch(&self, report: &BatchReport<'_>);
+    /// DDL, roles, grants in a batch that was committed.
+    fn ddl(&self, report: &DdlReport);
     /// The task goes again at something after a transient error.
     fn retry(&self);
     /// An error, transient or not; with the target's SQLSTATE if it has one.
@@ -69,6 +86,7 @@ pub struct Unobserved;
 
 impl Observer for Unobserved {
     fn batch(&self, _report: &BatchReport<'_>) {}
+    fn ddl(&self, _report: &DdlReport) {}
     fn retry(&self) {}
     fn error(&self, _sqlstate: Option<&str>) {}
     fn fallback(&self, _tier: Tier) {}

@@ -13,13 +13,20 @@ use crate::sql::{Cell, Shape};
 const STATEMENTS_MAX: usize = 2000;
 const MAPPED_MAX: usize = 2000;
 
+/// Descriptions beyond so many bytes are forgotten between two batches: each of the log's segments has those it needs.
+const DESCRIPTIONS_MAX: usize = 64 << 20;
+
 /// All described relations.
 #[derive(Default)]
 pub(crate) struct Relations {
     described: HashMap<RelationId, Described>,
+    /// Bytes of descriptions.
+    bytes: usize,
     mapped: usize,
     /// Relations with changes in the batch.
     touched: Vec<RelationId>,
+    /// Changes in the batch of tables that were forgotten since.
+    counted: Vec<(String, u64)>,
     /// Statements on the target with names of ours; also those of mappings that are gone.
     pub(crate) statements: usize,
 }
@@ -54,9 +61,11 @@ impl Relations {
                 return false;
             }
             self.mapped -= usize::from(known.mapped.take().is_some());
+            self.bytes = self.bytes + message.len() - known.message.len();
             known.message = message.to_vec();
             return true;
         }
+        self.bytes += message.len();
         self.described.insert(relation, Described { message: message.to_vec(), mapped: None });
         false
     }
@@ -106,11 +115,22 @@ impl Relations {
         self.mapped > MAPPED_MAX || self.statements > STATEMENTS_MAX
     }
 
+    /// More is described than is kept.
+    pub(crate) fn describes_too_much(&self) -> bool {
+        self.bytes > DESCRIPTIONS_MAX
+    }
+
     /// Forgets everything learnt from the target; its statements must be deallocated too.
     pub(crate) fn forget_target(&mut self) {
         self.described.values_mut().for_each(|known| known.mapped = None);
         (self.mapped, self.statements) = (0, 0);
         self.touched.clear();
+    }
+
+    /// The same in the middle of a batch, whose changes are to be counted all the same.
+    pub(crate) fn forget_tables(&mut self) {
+        self.counted = self.take_counts();
+        self.forget_target();
     }
 
     /// Forgets everything, also what the log described.
@@ -135,6 +155,7 @@ impl Relations {
             let mapped = self.mapped(*id)?;
             Some((mapped.label.clone(), std::mem::take(&mut mapped.changes)))
         };
-        touched.iter().filter_map(take).collect()
+        let counts = touched.iter().filter_map(take).collect::<Vec<_>>();
+        std::mem::take(&mut self.counted).into_iter().chain(counts).collect()
     }
 }

@@ -93,6 +93,16 @@ impl Session {
 
     /// Runs one statement with text parameters and waits. Nothing else may be outstanding.
     pub(crate) async fn query(&mut self, sql: &str, parameters: &[&str]) -> Result<Vec<TextRow>, Error> {
+        let parameters = parameters.iter().copied().map(Some).collect::<Vec<_>>();
+        self.query_optional(sql, &parameters).await
+    }
+
+    /// The same with parameters that may be NULL.
+    pub(crate) async fn query_optional(
+        &mut self,
+        sql: &str,
+        parameters: &[Option<&str>],
+    ) -> Result<Vec<TextRow>, Error> {
         assert_eq!(self.pipeline.windows(), 0, "a query among pipelined statements");
         self.send_query(sql, parameters).map_err(|error| Error::Wire(WireError::Encode(error)))?;
         let (mut rows, mut refused) = (Vec::new(), None);
@@ -111,12 +121,12 @@ impl Session {
         }
     }
 
-    fn send_query(&mut self, sql: &str, parameters: &[&str]) -> std::io::Result<()> {
+    fn send_query(&mut self, sql: &str, parameters: &[Option<&str>]) -> std::io::Result<()> {
         let out = self.wire.out();
         frontend::parse("", sql, [], out)?;
-        let put = |value: &&str, buffer: &mut BytesMut| {
-            buffer.extend_from_slice(value.as_bytes());
-            Ok(IsNull::No)
+        let put = |value: &Option<&str>, buffer: &mut BytesMut| {
+            buffer.extend_from_slice(value.unwrap_or_default().as_bytes());
+            Ok(if value.is_some() { IsNull::No } else { IsNull::Yes })
         };
         frontend::bind("", "", [], parameters, put, [], out).map_err(|error| match error {
             frontend::BindError::Serialization(error) => error,
@@ -242,6 +252,11 @@ impl Session {
         self.pipeline.has_failed()
     }
 
+    /// Forgets all prepared statements.
+    pub(crate) async fn deallocate(&mut self) -> Result<(), Error> {
+        self.simple("DEALLOCATE ALL").await.map(drop)
+    }
+
     /// Leaves a failed transaction, and forgets all prepared statements.
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
         // What was written and not sent may have no answer to wait for: a Parse whose Bind could not be written.
@@ -249,8 +264,7 @@ impl Session {
         self.settle().await?;
         let _ = self.take_failed(); // those after the first one
         self.simple("ROLLBACK").await?;
-        self.simple("DEALLOCATE ALL").await?;
-        Ok(())
+        self.deallocate().await
     }
 
     /// A failpoint: everything written so far reaches the target, then the process ends.

@@ -1,6 +1,7 @@
 //! What a target's task tells the rest of the process, and what it takes from it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use decoder::{Lsn, PgTimestamp, Xid};
@@ -43,10 +44,41 @@ pub struct TargetOptions {
     pub identity: Identity,
     /// A batch ends with the transaction that reaches this many rows.
     pub batch_max_rows: u32,
+    /// How DDL is applied.
+    pub ddl: DdlOptions,
     /// Only this table (schema, name) is applied to, and everything else passed over: see [`Identity::lane`].
     pub only: Option<(String, String)>,
     /// How long a transaction may be held back to share a batch. The ordered tier never holds one back.
     pub batch_max_delay: Duration,
+}
+
+/// How messages of the capture are applied: DDL, roles, grants.
+#[derive(Clone)]
+pub struct DdlOptions {
+    /// SQL by which a superuser makes the functions that describe a target's own objects (`capture::ddl::state_sql`, or
+    /// what contains it), in schema `walcast`, which is there.
+    pub functions: Arc<str>,
+    /// Whether a table (schema, name) is replicated. What belongs to one that is not is passed over.
+    pub selected: Arc<::ddl::Selected>,
+    /// What is done with roles and privileges.
+    pub roles: ::ddl::RoleOptions,
+    /// For the target's functions that act as others, where an administrator made them (`capture::target`). Without it DDL
+    /// takes a login that is a superuser.
+    pub token: Option<::ddl::Token>,
+}
+
+impl DdlOptions {
+    /// Everything is replicated but passwords, by a login that is a superuser.
+    pub fn everything(functions: &str) -> DdlOptions {
+        let roles = ::ddl::RoleOptions { replicate: true, ..Default::default() };
+        DdlOptions { functions: functions.into(), selected: Arc::new(|_, _| true), roles, token: None }
+    }
+}
+
+impl fmt::Debug for DdlOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DdlOptions").field("roles", &self.roles).finish_non_exhaustive()
+    }
 }
 
 /// What the operator wants. Sending [`Desired::Run`] again, even unchanged, makes a stopped target try once more.
@@ -186,6 +218,9 @@ pub struct Status {
     pub last_error: Option<StoppedBy>,
     /// The tier in use.
     pub tier: Tier,
+    /// Tables (schema, name) that nothing is applied to until they are copied again: the stream has not the rows that a
+    /// DDL command wrote, or a copy of them is under way. Kept on the target, in `walcast.copied`.
+    pub recopy: Vec<(String, String)>,
     /// Resting as [`Desired::RunTo`] this position asks: all that it allows is committed. Nothing is applied before it is
     /// `None` or another position.
     pub held: Option<Lsn>,
@@ -202,6 +237,7 @@ impl Status {
             oldest_unapplied: None,
             last_error: None,
             tier: Tier::Ordered,
+            recopy: Vec::new(),
             held: None,
         }
     }

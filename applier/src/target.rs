@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use decoder::{Change, Lsn, PgTimestamp, RelationId};
 use hashbrown::HashMap;
-use segment_log::{FrameKind, Record, TransactionInfo};
+use segment_log::{FrameKind, Log, Piece, Record, TransactionInfo};
 
 use crate::batch::{Batch, Feed, Limits, Part};
 use crate::catalog::{COLUMNS_QUERY, STAMPS_QUERY, TABLE_QUERY, TableRow, text};
@@ -14,7 +14,8 @@ use crate::encoder::{Encoder, Inserts, RowChange};
 use crate::error::{Error, Place};
 use crate::failpoint::{self, Failpoint};
 use crate::mapping::{self, Mapping};
-use crate::observer::Counts;
+use crate::message::Messages;
+use crate::observer::{Counts, DdlReport};
 use crate::pipeline::{Expect, Failed, Problem, Transactions};
 use crate::relations::Relations;
 use crate::session::Session;
@@ -30,12 +31,18 @@ pub(crate) struct Target {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) relations: Relations,
     pub(crate) filter: Filter,
+    pub(crate) options: TargetOptions,
+    /// For looking ahead.
+    pub(crate) log: Log,
+    /// For messages, once there was one.
+    pub(crate) ddl: Option<::ddl::Options>,
 }
 
 /// What a batch did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Applied {
     pub(crate) changes: Counts,
+    pub(crate) ddl: DdlReport,
     /// False when there was nothing to write, so that the target's checkpoint stayed where it is.
     pub(crate) wrote: bool,
     pub(crate) duration: Duration,
@@ -64,9 +71,41 @@ pub(crate) struct Walk {
     pub(crate) met: u32,
     /// The one being walked.
     pub(crate) info: Option<TransactionInfo>,
+    /// The piece being walked has messages that were verified. Those of a log that an older walcast wrote were not.
+    verified: bool,
+    /// Of the transaction being walked.
+    pub(crate) messages: Messages,
+    pub(crate) ddl: DdlReport,
 }
 
 impl Walk {
+    fn new(tier: Tier, guard: Guard) -> Walk {
+        Walk {
+            tier,
+            guard,
+            begun: false,
+            changes: Counts::default(),
+            met: 0,
+            info: None,
+            verified: false,
+            messages: Messages::default(),
+            ddl: DdlReport::default(),
+        }
+    }
+
+    /// Comes to a piece; says whether the target has it already.
+    pub(crate) fn enter(&mut self, piece: &Piece<'_>, feed: &Feed) -> bool {
+        let info = piece.info();
+        let done = feed.is_before(&info);
+        if !done && piece.is_first() {
+            self.met += 1;
+            self.info = Some(info);
+            self.messages = Messages::default();
+        }
+        self.verified = piece.has_messages();
+        done
+    }
+
     pub(crate) fn current(&self) -> u32 {
         self.met.saturating_sub(1)
     }
@@ -86,17 +125,18 @@ pub(crate) struct Group<'a> {
 
 impl Target {
     /// Connects and takes hold of the checkpoint, whose position settles whether the last COMMIT was done.
-    pub(crate) async fn connect(options: &TargetOptions) -> Result<Target, Error> {
+    pub(crate) async fn connect(options: &TargetOptions, log: &Log) -> Result<Target, Error> {
         let mut session = Session::connect(&options.conninfo, &options.name).await?;
         let checkpoint = Checkpoint::open(&mut session, &options.identity).await?;
         let filter = filter(&mut session, options, checkpoint.lsn).await?;
         session.prepare_fixed(checkpoint.statement()).await?;
-        Ok(Target { session, checkpoint, relations: Relations::default(), filter })
+        let (relations, options, log) = (Relations::default(), options.clone(), log.clone());
+        Ok(Target { session, checkpoint, relations, filter, options, log, ddl: None })
     }
 
     /// Reads anew, between two batches, what is to be passed over.
-    pub(crate) async fn reload(&mut self, options: &TargetOptions, applied: Lsn) -> Result<(), Error> {
-        self.filter = filter(&mut self.session, options, applied).await?;
+    pub(crate) async fn reload(&mut self, applied: Lsn) -> Result<(), Error> {
+        self.filter = filter(&mut self.session, &self.options, applied).await?;
         Ok(())
     }
 
@@ -113,7 +153,7 @@ impl Target {
     ) -> Result<Applied, BatchError> {
         let started = Instant::now();
         let guard = crate::ordered::guard_for(tier, batch);
-        let mut walk = Walk { tier, guard, begun: false, changes: Counts::default(), met: 0, info: None };
+        let mut walk = Walk::new(tier, guard);
         loop {
             let parts = std::mem::take(&mut batch.parts);
             if tier == Tier::Net {
@@ -135,7 +175,7 @@ impl Target {
         if let (true, Some(last)) = (walk.begun, batch.transactions.last()) {
             self.finish(last, guard).await?;
         }
-        Ok(Applied { changes: walk.changes, wrote: walk.begun, duration: started.elapsed() })
+        Ok(Applied { changes: walk.changes, ddl: walk.ddl, wrote: walk.begun, duration: started.elapsed() })
     }
 
     async fn finish(&mut self, last: &TransactionInfo, guard: Guard) -> Result<(), BatchError> {
@@ -161,7 +201,7 @@ impl Target {
     }
 
     /// Waits for all answers.
-    async fn settle(&mut self) -> Result<(), BatchError> {
+    pub(crate) async fn settle(&mut self) -> Result<(), BatchError> {
         self.session.settle().await?;
         self.session.take_failed().map_or(Ok(()), |failed| Err(batch_error(failed)))
     }
@@ -175,12 +215,7 @@ impl Target {
         }
         let mut group = Group::default();
         for piece in part.pieces() {
-            let info = piece.info();
-            let done = feed.is_before(&info);
-            if !done && piece.is_first() {
-                walk.met += 1;
-                walk.info = Some(info);
-            }
+            let done = walk.enter(&piece, feed);
             for record in piece.records() {
                 self.record(record, done, walk, &mut group).await?;
             }
@@ -261,11 +296,14 @@ impl Target {
     ) -> Result<(), BatchError> {
         match change {
             Change::Insert { relation, .. } if group.relation == Some(*relation) => {}
-            Change::Type { .. } | Change::Message { .. } | Change::Relation(_) => return Ok(()),
+            Change::Type { .. } | Change::Relation(_) => return Ok(()),
+            Change::Message { .. } if !walk.verified => return Ok(()),
             _ => self.finish_group(group).map_err(|error| walk.blame(error))?,
         }
-        if let Change::Truncate { relations, options } = change {
-            return self.write_truncate(relations, *options, walk).await;
+        match change {
+            Change::Truncate { relations, options } => return self.write_truncate(relations, *options, walk).await,
+            Change::Message { content, .. } => return self.take_message(content, walk).await,
+            _ => {}
         }
         if !walk.begun {
             self.begin(walk).await?;
@@ -362,13 +400,29 @@ impl Target {
         encoder(&mut self.relations, &mut self.session, relation)?.finish_inserts(&mut group.inserts)
     }
 
-    /// Looks the relation up on the target unless that was done.
-    pub(crate) async fn know(&mut self, relation: RelationId, walk: &Walk) -> Result<(), BatchError> {
+    /// Looks the relation up on the target unless that was done. Nothing that came before may be left to write.
+    pub(crate) async fn know(&mut self, relation: RelationId, walk: &mut Walk) -> Result<(), BatchError> {
+        while !self.is_known(relation, walk).await? {
+            if !self.make_ahead(relation, walk).await? {
+                let definition = self.relations.definition(relation).map_err(|error| walk.blame(error))?;
+                let table = mapping::table_name(&definition).to_string();
+                return Err(walk.blame(Error::MissingTable { table }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks the relation up on the target unless that was done. False when there is no such table.
+    pub(crate) async fn is_known(&mut self, relation: RelationId, walk: &Walk) -> Result<bool, BatchError> {
         if self.relations.mapped(relation).is_some() {
-            return Ok(());
+            return Ok(true);
         }
         self.settle().await?;
-        self.look_up(relation).await.map_err(|error| walk.blame(error))
+        match self.look_up(relation).await {
+            Ok(()) => Ok(true),
+            Err(Error::MissingTable { .. }) => Ok(false),
+            Err(error) => Err(walk.blame(error)),
+        }
     }
 
     async fn look_up(&mut self, relation: RelationId) -> Result<(), Error> {
@@ -425,6 +479,7 @@ impl Target {
 
     /// After a failed batch whose session still works: a clean slate, learnt anew.
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
+        self.ddl = None;
         self.session.roll_back().await?;
         self.relations.clear();
         self.session.prepare_fixed(self.checkpoint.statement()).await
@@ -433,6 +488,24 @@ impl Target {
     /// Keeps the number of prepared statements and mappings bounded.
     pub(crate) async fn bound_memory(&mut self) -> Result<(), Error> {
         if self.relations.is_full() { self.learn_anew().await } else { Ok(()) }
+    }
+
+    /// Forgets what the log described of relations. It has to be read again from the beginning of its segment on.
+    pub(crate) async fn forget_descriptions(&mut self) -> Result<(), Error> {
+        self.learn_anew().await?;
+        self.relations.clear();
+        Ok(())
+    }
+
+    /// In the middle of a batch, with nothing outstanding: tables may be others than before.
+    pub(crate) async fn forget_tables(&mut self) -> Result<(), Error> {
+        let prepared = self.relations.statements > 0;
+        self.relations.forget_tables();
+        if prepared {
+            self.session.deallocate().await?;
+            self.session.prepare_fixed(self.checkpoint.statement()).await?;
+        }
+        Ok(())
     }
 
     async fn learn_anew(&mut self) -> Result<(), Error> {

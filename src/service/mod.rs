@@ -177,6 +177,7 @@ fn options(target: &config::Target, log: &Log) -> applier::TargetOptions {
         only: None,
         batch_max_rows: target.apply.batch_max_rows,
         batch_max_delay: target.apply.batch_max_delay,
+        ddl: applier::DdlOptions::everything(&capture::ddl::state_sql(false)),
     }
 }
 

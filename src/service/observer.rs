@@ -1,11 +1,11 @@
 //! From an applier's reports to metrics. Handles are kept, so that a report costs a few nanoseconds.
 
-use applier::{BatchReport, Observer, Tier};
+use applier::{BatchReport, DdlReport, Observer, Tier};
 use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::metrics::{
     APPLY_BATCH_DURATION_SECONDS, APPLY_BATCH_ROWS, APPLY_CHANGES, APPLY_ERRORS, APPLY_RETRIES, APPLY_TIER_FALLBACKS,
-    APPLY_TRANSACTIONS, TABLE_CHANGES, gauge_value,
+    APPLY_TRANSACTIONS, DDL_EVENTS, DDL_SKIPPED, TABLE_CHANGES, gauge_value,
 };
 
 /// The metrics of one target.
@@ -50,6 +50,18 @@ impl Observer for Recorder {
         for (table, changes) in report.tables {
             let labels = [("target", self.target.clone()), ("table", (*table).to_owned())];
             counter!(TABLE_CHANGES, &labels).increment(*changes);
+        }
+    }
+
+    fn ddl(&self, report: &DdlReport) {
+        for done in &report.done {
+            let labels = [("target", self.target.clone()), ("kind", done.kind.clone())];
+            counter!(DDL_EVENTS, &labels).increment(1);
+        }
+        for skipped in &report.skipped {
+            counter!(DDL_SKIPPED, "target" => self.target.clone()).increment(1);
+            let (object, why) = (&skipped.object, &skipped.why);
+            tracing::warn!(target = self.target, object, why, "DDL is not replicated");
         }
     }
 

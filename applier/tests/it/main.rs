@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod copied;
+mod ddl;
 mod failing;
 mod history;
 mod identity;
@@ -10,4 +11,5 @@ mod measure;
 mod messages;
 mod netting;
 mod rig;
+mod source;
 mod volume;

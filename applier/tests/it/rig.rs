@@ -1,11 +1,15 @@
 //! A target database, a log to fill by hand, and the task that applies it.
 
 use std::future::Future;
+use std::path::Path;
+use std::process::Command as Process;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use applier::{BatchReport, Command, Desired, Error, Identity, Observer, State, Status, TargetOptions, Tier};
+use applier::{
+    BatchReport, Command, DdlOptions, DdlReport, Desired, Error, Identity, Observer, State, Status, TargetOptions, Tier,
+};
 use cluster::Cluster;
 use decoder::{Lsn, PgTimestamp, Xid};
 use segment_log::{FrameBuilder, Log, Options, Record, TransactionInfo, Writer};
@@ -42,7 +46,7 @@ pub(crate) struct Rig {
     writer: Writer,
     builder: FrameBuilder,
     next: u64,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// What the observer was told.
@@ -55,6 +59,7 @@ pub(crate) struct Seen {
     pub(crate) net: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) fallbacks: AtomicU64,
+    pub(crate) done: Mutex<Vec<String>>,
     pub(crate) tables: Mutex<std::collections::BTreeMap<String, u64>>,
 }
 
@@ -67,6 +72,11 @@ impl Observer for Seen {
         self.net.fetch_add(u64::from(report.tier == Tier::Net), Ordering::SeqCst);
         let mut tables = self.tables.lock().expect("no test panics in here");
         report.tables.iter().for_each(|(table, rows)| *tables.entry((*table).to_owned()).or_default() += rows);
+    }
+
+    fn ddl(&self, report: &DdlReport) {
+        let line = |done: &ddl::Done| format!("{:?} {}", done.verb, done.object);
+        self.done.lock().expect("no test panics in here").extend(report.done.iter().map(line));
     }
 
     fn retry(&self) {
@@ -95,32 +105,18 @@ impl Rig {
         cluster.create_database(&database).expect("a database");
         cluster.sql(&database, schema).expect("the schema");
         let dir = tempfile::tempdir().expect("a directory");
-        let identity = segment_log::Identity {
-            system_id: SYSTEM_ID,
-            timeline: 1,
-            database: "app".into(),
-            slot: "walcast".into(),
-            publication: "walcast".into(),
-        };
-        let on_sync = Arc::new(|_| ());
-        let dir_path = dir.path().join("log");
-        let options = Options { dir: dir_path, segment_size: 1 << 20, retain_min: 0, identity, start: START, on_sync };
-        let (writer, log) = segment_log::open(options).expect("a log");
+        let (writer, log) = segment_log::open(log_options(dir.path())).expect("a log");
         let (builder, seen) = (FrameBuilder::new(), Arc::default());
         let user = "postgres".into();
-        Rig { cluster, database, user, batch_max_rows: 1000, log, seen, writer, builder, next: 0x2000, _dir: dir }
+        Rig { cluster, database, user, batch_max_rows: 1000, log, seen, writer, builder, next: 0x2000, dir }
+    }
+
+    fn conninfo(&self) -> String {
+        self.cluster.conninfo(&self.database).with("user", &self.user).to_string()
     }
 
     pub(crate) fn options(&self) -> TargetOptions {
-        let conninfo = self.cluster.conninfo(&self.database).with("user", &self.user).to_string();
-        TargetOptions {
-            name: "test".into(),
-            conninfo: connection::Conninfo::parse(&conninfo).expect("a connection string"),
-            identity: Identity { system_id: SYSTEM_ID, slot: "walcast".into() },
-            batch_max_rows: self.batch_max_rows,
-            only: None,
-            batch_max_delay: Duration::from_millis(10),
-        }
+        TargetOptions { batch_max_rows: self.batch_max_rows, ..target_options(&self.conninfo()) }
     }
 
     pub(crate) async fn declare(&self, lsn: Lsn) -> Result<(), Error> {
@@ -176,6 +172,7 @@ impl Rig {
                 self.builder.push_truncate(&ids, message);
             }
             Some(b'R') => self.builder.describe(decoder::RelationId(relation(1).expect("an id")), message),
+            Some(b'M') => self.builder.push_message(message),
             _ => {
                 let relation = relation(1).map(decoder::RelationId);
                 self.builder.push(Record { relation, payload: message });
@@ -184,6 +181,11 @@ impl Rig {
         if self.builder.is_full() {
             self.append();
         }
+    }
+
+    /// A logical message as a log has it that was written before messages were verified.
+    pub(crate) fn push_unverified(&mut self, message: &[u8]) {
+        self.builder.push(Record { relation: None, payload: message });
     }
 
     pub(crate) fn commit(&mut self) {
@@ -211,13 +213,7 @@ impl Rig {
     }
 
     pub(crate) fn start_with(&self, options: TargetOptions) -> Running {
-        let (status_tx, status) = watch::channel(Status::initial());
-        let (desired, desired_rx) = watch::channel(Desired::Run);
-        let (commands, commands_rx) = mpsc::channel(4);
-        let shutdown = CancellationToken::new();
-        let (log, seen) = (self.log.clone(), self.seen.clone());
-        let task = applier::run(options, log, desired_rx, commands_rx, status_tx, seen, shutdown.clone());
-        Running { status, desired, commands, shutdown, task: tokio::spawn(task) }
+        start(options, self.log.clone(), self.seen.clone())
     }
 
     /// Applies everything up to `lsn`, then stops.
@@ -227,6 +223,20 @@ impl Rig {
         running.stop().await;
     }
 
+    /// Applies everything up to `lsn` in a process of its own, which dies where the failpoint says. Whether it came to its
+    /// end.
+    pub(crate) fn apply_in_child(&self, lsn: Lsn, failpoint: &str) -> bool {
+        let dir = tempfile::tempdir().expect("a directory");
+        let copied = Process::new("cp").arg("-r").arg(self.dir.path().join("log")).arg(dir.path()).status();
+        assert!(copied.expect("cp").success());
+        let child = Process::new(std::env::current_exe().expect("a program"))
+            .args(["--exact", "ddl::in_a_process_of_its_own", "--ignored"])
+            .env(CHILD, [dir.path().to_str().expect("a name in UTF-8"), &self.conninfo(), &lsn.to_string()].join("\n"))
+            .env(applier::FAILPOINTS_VARIABLE, failpoint)
+            .output();
+        child.expect("a process").status.success()
+    }
+
     /// Applies until the target stops, and says why.
     pub(crate) async fn stopped(&self) -> applier::StoppedBy {
         let mut running = self.start();
@@ -234,6 +244,47 @@ impl Rig {
         running.stop().await;
         why
     }
+}
+
+/// Directory, connection string and position for a process of [`Rig::apply_in_child`].
+const CHILD: &str = "WALCAST_TEST_CHILD";
+
+/// What a process of [`Rig::apply_in_child`] does.
+pub(crate) async fn apply_as_child() {
+    let Ok(task) = std::env::var(CHILD) else { return };
+    let [dir, conninfo, lsn] = task.split('\n').collect::<Vec<_>>()[..] else { panic!("not {task}") };
+    let (_writer, log) = segment_log::open(log_options(Path::new(dir))).expect("a log");
+    let mut running = start(target_options(conninfo), log, Arc::default());
+    running.applied(lsn.parse().expect("a position")).await;
+    running.stop().await;
+}
+
+fn log_options(dir: &Path) -> Options {
+    let [database, slot, publication] = ["app", "walcast", "walcast"].map(str::to_owned);
+    let identity = segment_log::Identity { system_id: SYSTEM_ID, timeline: 1, database, slot, publication };
+    let on_sync = Arc::new(|_| ());
+    Options { dir: dir.join("log"), segment_size: 1 << 20, retain_min: 0, identity, start: START, on_sync }
+}
+
+fn target_options(conninfo: &str) -> TargetOptions {
+    TargetOptions {
+        name: "test".into(),
+        conninfo: connection::Conninfo::parse(conninfo).expect("a connection string"),
+        identity: Identity { system_id: SYSTEM_ID, slot: "walcast".into() },
+        batch_max_rows: 1000,
+        ddl: DdlOptions::everything(&capture::ddl::state_sql(false)),
+        only: None,
+        batch_max_delay: Duration::from_millis(10),
+    }
+}
+
+fn start(options: TargetOptions, log: Log, seen: Arc<Seen>) -> Running {
+    let (status_tx, status) = watch::channel(Status::initial());
+    let (desired, desired_rx) = watch::channel(Desired::Run);
+    let (commands, commands_rx) = mpsc::channel(4);
+    let shutdown = CancellationToken::new();
+    let task = applier::run(options, log, desired_rx, commands_rx, status_tx, seen, shutdown.clone());
+    Running { status, desired, commands, shutdown, task: tokio::spawn(task) }
 }
 
 /// A running task.

@@ -1,0 +1,187 @@
+//! Messages of the capture, in their place of the stream: DDL, roles, grants, sequences.
+//!
+//! The log holds only messages whose signature was right, in pieces that say so. One is applied between the rows before
+//! and after it, in the target transaction that they share:
+//!
+//! ```text
+//! what was gathered is written, its answers are read ─▶ settings of DDL ─▶ crate ddl ─▶ notes about tables that are to be
+//!      copied again ─▶ the session's own settings ─▶ everything learnt about tables is forgotten
+//! ```
+//!
+//! Rows of a table that CREATE TABLE AS makes come before the message that creates it: see [`ahead`].
+//!
+//! In a lane (one table is caught up after it was copied again) no message is applied: the target's own applier does
+//! that. If it is about the columns of the lane's table, the copy is of no use any more.
+
+mod ahead;
+mod functions;
+mod statements;
+
+use ::ddl::{Change, Message, Outcome, State};
+use decoder::RelationId;
+
+use crate::copied;
+use crate::error::Error;
+use crate::name::TableName;
+use crate::status::{DdlOptions, Identity};
+use crate::target::{BatchError, Target, Walk};
+use statements::Statements;
+
+/// Hexadecimal digits of the signature, which was verified before the log.
+const SIGNATURE: usize = 64;
+
+/// For as long as a message is applied, beside the settings of crate `ddl`. A long query on the target holds up the next
+/// reader behind a waiting ALTER for no longer than the lock is waited for; indexes and foreign keys are made with all that
+/// the planner has.
+const PIN: &str = "SET LOCAL lock_timeout = '2s'; SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on; \
+     SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
+/// As the session has them (`session.rs`).
+const UNPIN: &str = "SET LOCAL lock_timeout = 0; SET LOCAL plan_cache_mode = force_generic_plan; \
+     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
+/// What the messages of a transaction have come to so far.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    /// So many were met in the log.
+    met: u32,
+    /// Numbers of those that were applied before they were met.
+    ahead: Vec<u32>,
+}
+
+impl Messages {
+    fn is_to_come(&self, number: u32) -> bool {
+        number >= self.met && !self.ahead.contains(&number)
+    }
+}
+
+/// Reads a message from the log. A marker, which has no content, is none.
+fn parse(content: &[u8]) -> Result<Option<Message>, Error> {
+    match content.split_at_checked(SIGNATURE) {
+        Some((_, json)) => Ok(Some(Message::parse(json)?)),
+        None if content.is_empty() => Ok(None),
+        None => Err(Error::Answer("a message without a signature in the log")),
+    }
+}
+
+impl Target {
+    /// Takes a message of a piece that has verified ones.
+    pub(crate) async fn take_message(&mut self, content: &[u8], walk: &mut Walk) -> Result<(), BatchError> {
+        let Some(message) = parse(content).map_err(|error| walk.blame(error))? else { return Ok(()) };
+        let number = walk.messages.met;
+        walk.messages.met += 1;
+        if walk.messages.ahead.contains(&number) {
+            return Ok(());
+        }
+        self.apply_message(&message, walk).await
+    }
+
+    /// The target lacks the table of a row. If a later message of the same transaction makes it, that is applied now.
+    pub(crate) async fn make_ahead(&mut self, relation: RelationId, walk: &mut Walk) -> Result<bool, BatchError> {
+        let Some(info) = walk.info.filter(|_| self.options.only.is_none()) else { return Ok(false) };
+        let is_to_come = |number| walk.messages.is_to_come(number);
+        let found = ahead::find(&self.log, &info, relation, is_to_come).await.map_err(|error| walk.blame(error))?;
+        let Some((number, message)) = found else { return Ok(false) };
+        self.apply_message(&message, walk).await?;
+        walk.messages.ahead.push(number);
+        Ok(true)
+    }
+
+    async fn apply_message(&mut self, message: &Message, walk: &mut Walk) -> Result<(), BatchError> {
+        if let Some(only) = &self.options.only {
+            return stays_as_copied(message, only).map_err(|error| walk.blame(error));
+        }
+        if !walk.begun {
+            self.begin(walk).await?;
+        }
+        self.settle().await?;
+        let outcome = self.bring_about(message).await.map_err(|error| walk.blame(error))?;
+        walk.ddl.done.extend(outcome.done);
+        walk.ddl.skipped.extend(outcome.skipped);
+        Ok(())
+    }
+
+    async fn bring_about(&mut self, message: &Message) -> Result<Outcome, Error> {
+        let options = match self.ddl.take() {
+            Some(options) => options,
+            None => self.ddl_options().await?,
+        };
+        let options = self.ddl.insert(options);
+        self.session.simple(PIN).await?;
+        let mut statements = Statements(&mut self.session);
+        let outcome = ::ddl::apply(&mut statements, message, options).await.map_err(Error::ddl)?;
+        let identity = &self.options.identity;
+        for change in &message.changes {
+            follow_names(&mut self.session, &mut self.filter, identity, change).await?;
+        }
+        for table in &outcome.recopy {
+            let name = TableName { schema: table.schema.clone(), table: table.name.clone() };
+            copied::copy_again(&mut self.session, identity, &name).await?;
+            self.filter.set_aside(name);
+        }
+        self.session.simple(UNPIN).await?;
+        self.forget_tables().await?;
+        Ok(outcome)
+    }
+
+    async fn ddl_options(&mut self) -> Result<::ddl::Options, Error> {
+        let DdlOptions { functions, selected, roles, token } = &self.options.ddl;
+        let rights = functions::ensure(&mut self.session, functions, token.as_ref()).await?;
+        let server_version = self.session.server_version();
+        Ok(::ddl::Options { selected: selected.clone(), server_version, rights, roles: roles.clone() })
+    }
+}
+
+/// A table that is set aside, or that a copy has ahead of the others, goes by its name: notes follow it.
+async fn follow_names(
+    session: &mut crate::session::Session,
+    filter: &mut copied::Filter,
+    identity: &Identity,
+    change: &Change,
+) -> Result<(), Error> {
+    let Some(before) = change.before.as_ref().filter(|_| filter.is_active()) else { return Ok(()) };
+    match change.class.as_str() {
+        "pg_class" => {
+            let Some(old) = table_name(before) else { return Ok(()) };
+            let new = change.after.as_ref().and_then(table_name);
+            if filter.has(&old) && new.as_ref() != Some(&old) {
+                copied::rename(session, identity, &old, new.as_ref()).await?;
+                filter.rename(&old, new);
+            }
+        }
+        "pg_namespace" => {
+            let new = change.after.as_ref().and_then(|after| after.name.as_deref());
+            let (Some(old), Some(new)) = (before.name.as_deref(), new) else { return Ok(()) };
+            for table in filter.names_in(old).filter(|_| old != new).collect::<Vec<_>>() {
+                let moved = TableName { schema: new.to_owned(), table: table.table.clone() };
+                copied::rename(session, identity, &table, Some(&moved)).await?;
+                filter.rename(&table, Some(moved));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn table_name(state: &State) -> Option<TableName> {
+    let (schema, table) = (state.schema.clone()?, state.name.clone()?);
+    (state.kind == "table").then_some(TableName { schema, table })
+}
+
+/// In a lane: whether the table still has the rows and columns that were copied.
+fn stays_as_copied(message: &Message, (schema, table): &(String, String)) -> Result<(), Error> {
+    let only = TableName { schema: schema.clone(), table: table.clone() };
+    let is_it = |state: &Option<State>| state.as_ref().and_then(table_name).as_ref() == Some(&only);
+    let altered = |change: &Change| {
+        let (before, after) = (change.before.as_ref().map(columns), change.after.as_ref().map(columns));
+        change.rewritten || is_it(&change.before) != is_it(&change.after) || before != after
+    };
+    let mut changes = message.changes.iter().filter(|change| change.class == "pg_class");
+    match changes.any(|change| (is_it(&change.before) || is_it(&change.after)) && altered(change)) {
+        true => Err(Error::AlteredMeanwhile { table: only.to_string() }),
+        false => Ok(()),
+    }
+}
+
+fn columns(state: &State) -> Vec<(&str, &str)> {
+    state.columns.iter().map(|column| (column.name.as_str(), column.type_name.as_str())).collect()
+}
