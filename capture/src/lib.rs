@@ -22,6 +22,7 @@ pub mod preflight;
 mod quote;
 mod setup;
 mod source;
+pub mod target;
 mod teardown;
 
 pub use error::{Error, one_line};

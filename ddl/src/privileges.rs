@@ -117,17 +117,34 @@ pub(crate) async fn grant<S: Session + Send>(
     context: &mut Context<'_, S>,
     change: &Change,
 ) -> Result<(), Failure<S::Error>> {
-    let Some(state) = change.state().filter(|_| context.options.roles.replicate && has_acl(&change.class)) else {
+    let options = context.options;
+    let Some(state) = change.state().filter(|_| has_acl(&change.class)) else { return Ok(()) };
+    if !options.roles.replicate && matches!(options.rights, Rights::Login) {
         return Ok(());
-    };
-    if let Some(found) = find(context, &change.class, state).await? {
-        let before = change.before.as_ref();
-        let ran = converge(context, &found, before, change.after.as_ref(), &state.object).await?;
-        if ran && before.is_some() {
-            context.note(Verb::Altered, state);
-        }
+    }
+    let Some(found) = find(context, &change.class, state).await? else { return Ok(()) };
+    if found.shut_out && state.limited.is_none() {
+        let_in(context, &found, &state.object).await?;
+    }
+    let before = change.before.as_ref();
+    if options.roles.replicate
+        && converge(context, &found, before, change.after.as_ref(), &state.object).await?
+        && before.is_some()
+    {
+        context.note(Verb::Altered, state);
     }
     Ok(())
+}
+
+/// The rows of what is replicated are written with the login's rights.
+async fn let_in<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    found: &Found,
+    object: &str,
+) -> Result<(), Failure<S::Error>> {
+    const LET_IN: &str = "SELECT walcast.let_in($1::text, $2::text::oid, $3::text::oid)";
+    let parameters = [token(context.options), Some(found.class.as_str()), Some(found.oid.as_str())];
+    context.call(object, ("grant the login what it needs", LET_IN), &parameters).await.map(drop)
 }
 
 fn has_acl(class: &str) -> bool {
@@ -150,6 +167,8 @@ pub(crate) struct Found {
     existing: Existing,
     /// Something of it waits for a role.
     waits: bool,
+    /// The login may not write its rows, or use it.
+    shut_out: bool,
 }
 
 /// The object that a state describes.
@@ -159,7 +178,8 @@ async fn find<S: Session + Send>(
     state: &State,
 ) -> Result<Option<Found>, Failure<S::Error>> {
     const FIND: &str = "SELECT c, o, walcast.grants(c, o), \
-               EXISTS (SELECT FROM walcast.pending_grant p WHERE p.class = c AND p.oid = o)::int \
+               EXISTS (SELECT FROM walcast.pending_grant p WHERE p.class = c AND p.oid = o)::int, \
+               walcast.is_shut_out(c, o)::int \
           FROM (SELECT c, walcast.locate(c, $2::text::jsonb) FROM (SELECT $1::text::regclass::oid) x (c)) y (c, o)";
     let rows = context.ask(&state.object, FIND, &[Some(class), Some(&state.locator())]).await?;
     found(&state.object, rows)
@@ -167,9 +187,9 @@ async fn find<S: Session + Send>(
 
 fn found<E: std::error::Error>(object: &str, rows: Vec<Row>) -> Result<Option<Found>, Failure<E>> {
     let Some(row) = rows.into_iter().next() else { return Ok(None) };
-    let [Some(class), Some(oid), Some(grants), Some(waits)] = row.as_slice() else { return Ok(None) };
-    let existing = parsed(object, grants)?;
-    Ok(Some(Found { class: class.clone(), oid: oid.clone(), existing, waits: waits == "1" }))
+    let [Some(class), Some(oid), Some(grants), Some(waits), Some(shut_out)] = row.as_slice() else { return Ok(None) };
+    let (existing, waits, shut_out) = (parsed(object, grants)?, waits == "1", shut_out == "1");
+    Ok(Some(Found { class: class.clone(), oid: oid.clone(), existing, waits, shut_out }))
 }
 
 /// An answer in JSON.

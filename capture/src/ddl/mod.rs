@@ -84,7 +84,7 @@ fn files(capture: &Capture) -> String {
 }
 
 /// An SQL expression for the digest of a text.
-fn digest(text: &str) -> String {
+pub(crate) fn digest(text: &str) -> String {
     let literal = crate::quote_literal(text);
     format!("pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({literal}, 'UTF8')), 'hex')")
 }

@@ -65,7 +65,7 @@ impl Finding {
     }
 
     /// `passed` or what is made of the complaint.
-    fn when(holds: bool, passed: &str, complaint: impl FnOnce() -> Finding) -> Finding {
+    pub(crate) fn when(holds: bool, passed: &str, complaint: impl FnOnce() -> Finding) -> Finding {
         if holds { Finding::pass(passed) } else { complaint() }
     }
 }
@@ -89,7 +89,7 @@ async fn version(client: &Client) -> Found {
 }
 
 /// `a, b, c and 7 more`.
-fn some_of(names: &[String]) -> String {
+pub(crate) fn some_of(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {

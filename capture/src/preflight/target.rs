@@ -57,13 +57,19 @@ async fn writable(client: &Client) -> Found {
     }))
 }
 
-/// Tried rather than asked, because the ways to be allowed differ by version.
+/// A session that begins in it (ALTER ROLE … SET, as `setup --target` does) needs no right. Otherwise it is tried rather
+/// than asked, because the ways to be allowed differ by version.
 async fn replication_role(client: &Client) -> Found {
     const DOING: &str = "try session_replication_role";
+    let sql = "select current_setting('session_replication_role') = 'replica'";
+    if scalar(client, sql, DOING).await? {
+        return Ok(Finding::pass("session_replication_role is replica"));
+    }
     client.batch_execute("begin").await.map_err(Error::doing(DOING))?;
     let tried = client.batch_execute("set local session_replication_role = replica").await;
     client.batch_execute("rollback").await.map_err(Error::doing(DOING))?;
-    let hint = "GRANT SET ON PARAMETER session_replication_role TO the role (15 and later), or make it a superuser";
+    let hint = "have a superuser run what `walcast setup --target NAME --print-sql` prints, \
+                or ALTER ROLE … SET session_replication_role = replica";
     Ok(match tried {
         Ok(()) => Finding::pass("session_replication_role can be set"),
         Err(e) => Finding::fail(format!("session_replication_role cannot be set: {}", crate::one_line(&e)), hint),

@@ -78,7 +78,7 @@ async fn find<S: Session + Send>(
     existing.prefix = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {}{schema} ", quote::identifier(role));
     existing.object = kind(objects).to_owned();
     let class = class.unwrap_or_default();
-    Ok(Found { class, oid: "0".to_owned(), existing, waits: waits.as_deref() == Some("1") })
+    Ok(Found { class, oid: "0".to_owned(), existing, waits: waits.as_deref() == Some("1"), shut_out: false })
 }
 
 /// The word, and no other text that a message may have there.

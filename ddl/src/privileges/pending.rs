@@ -91,7 +91,7 @@ async fn again<S: Session + Send>(
     oid: &str,
     state: &State,
 ) -> Result<(), Failure<S::Error>> {
-    const FIND: &str = "SELECT c, o, walcast.grants(c, o), 1 FROM (SELECT $1::text::oid, $2::text::oid) x (c, o)";
+    const FIND: &str = "SELECT c, o, walcast.grants(c, o), 1, 0 FROM (SELECT $1::text::oid, $2::text::oid) x (c, o)";
     const OWN: &str = "SELECT walcast.own($1::text, $2::text::oid, $3::text::oid, $4::text)";
     let object = &state.object;
     if let (Some(owner), true) =

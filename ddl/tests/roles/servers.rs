@@ -65,7 +65,8 @@ async fn connect(server: &Cluster, database: &str, user: Option<&str>) -> Client
 
 impl Servers {
     async fn start(installation: &Installation, login: Login) -> Servers {
-        let start = || Cluster::builder().installation(installation.clone()).set("wal_level", "logical").start().unwrap();
+        let start =
+            || Cluster::builder().installation(installation.clone()).set("wal_level", "logical").start().unwrap();
         let (source_server, target_server) = (start(), start());
         source_server.create_database("src").unwrap();
         target_server.create_database("dst").unwrap();
@@ -88,7 +89,8 @@ impl Servers {
             options.rights = Rights::Owner(Token::new(token.clone()));
         }
         let digest = Some(capture::target::digest(&admin, &token).await.unwrap());
-        let setup = Setup { login: name.clone(), digest, passwords: true, tables: SEQUENCES.to_owned(), ..Setup::default() };
+        let setup =
+            Setup { login: name.clone(), digest, passwords: true, tables: SEQUENCES.to_owned(), ..Setup::default() };
         admin.batch_execute(&capture::target::setup_sql(&setup)).await.unwrap();
         let target = connect(&target_server, "dst", Some(&name)).await;
         if login == Login::Superuser {
@@ -183,7 +185,7 @@ pub(crate) fn shown(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), |error| format!("{} {:?}", error, error.where_()))
 }
 
-/// walcast's session. Parameters are parameters here: the text of a query may be seen by others.
+/// walcast's session.
 struct Target<'a>(&'a Client);
 
 #[derive(Debug)]
@@ -201,17 +203,12 @@ impl Session for Target<'_> {
     type Error = Refused;
 
     async fn query(&mut self, sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Refused> {
-        let parameters: Vec<_> = parameters.iter().map(|value| value as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
-        // one column with the row as JSON: every type has a text there
-        let statement = self.0.prepare(sql).await.map_err(Refused)?;
-        let names: Vec<String> = (0..statement.columns().len()).map(|at| format!("c{at}")).collect();
-        let list: Vec<String> = names.iter().map(|name| format!("r.{name}::text")).collect();
-        let wrapped = match names.is_empty() {
-            true => sql.to_owned(),
-            false => format!("WITH r ({}) AS MATERIALIZED ({sql}) SELECT ARRAY[{}] FROM r", names.join(", "), list.join(", ")),
+        let rows = self.0.simple_query(&with_values(sql, parameters)).await.map_err(Refused)?;
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+            _ => None,
         };
-        let rows = self.0.query(&wrapped, &parameters).await.map_err(Refused)?;
-        Ok(rows.iter().map(|row| if row.is_empty() { Vec::new() } else { row.get(0) }).collect())
+        Ok(rows.into_iter().filter_map(row).collect())
     }
 
     async fn execute(&mut self, sql: &str) -> Result<(), Refused> {
@@ -221,4 +218,21 @@ impl Session for Target<'_> {
     fn sqlstate(error: &Refused) -> Option<&str> {
         error.0.code().map(|code| code.code())
     }
+}
+
+/// A query with its parameters written into it: rows come as text only from simple queries.
+fn with_values(sql: &str, parameters: &[Option<&str>]) -> String {
+    let mut parts = sql.split('$');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.chars().take_while(char::is_ascii_digit).count();
+        let value = part[..digits].parse::<usize>().ok().map(|number| parameters[number - 1]);
+        text += &value.expect("no parameter").map_or_else(|| "NULL".to_owned(), literal);
+        text += &part[digits..];
+    }
+    text
+}
+
+fn literal(value: &str) -> String {
+    format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
