@@ -122,6 +122,19 @@ begin
 end
 $$;
 
+-- Why the tables that the running command wrote anew were, by their oid. They are told of once.
+create or replace function walcast.take_rewritten() returns jsonb language plpgsql as $$
+declare
+    rewrites jsonb;
+begin
+    if exists (select from walcast.rewritten r where r.xid = pg_current_xact_id()) then
+        with gone as (delete from walcast.rewritten r where r.xid = pg_current_xact_id() returning r.relation, r.reason)
+        select jsonb_object_agg(g.relation, g.reason) into rewrites from gone g;
+    end if;
+    return rewrites;
+end
+$$;
+
 create or replace function walcast.on_ddl_end() returns event_trigger language plpgsql security definer as $$
 declare
     done boolean;
@@ -138,9 +151,8 @@ begin
     if tg_tag = 'DROP OWNED' then
         touched := touched || walcast.touched(0, false);
     elsif tg_tag like 'ALTER %' then
-        if exists (select from walcast.rewritten r where r.xid = pg_current_xact_id()) then
-            with gone as (delete from walcast.rewritten r where r.xid = pg_current_xact_id() returning r.relation, r.reason)
-            select jsonb_object_agg(g.relation, g.reason) into rewrites from gone g;
+        rewrites := walcast.take_rewritten();
+        if rewrites is not null then
             touched := touched || array(select walcast.key('pg_class'::regclass, r::oid) from jsonb_object_keys(rewrites) r);
         end if;
     end if;
@@ -164,11 +176,17 @@ declare
     d record;
     state jsonb;
     relation oid;
+    rewrites jsonb;
     touched bigint[] := '{}';
     changes jsonb[] := '{}';
 begin
     if tg_tag ~ '(PUBLICATION|SUBSCRIPTION|EVENT TRIGGER)$' then
         return;
+    end if;
+    -- this comes before the end of the command: what it tells of a table has to say that its rows are others
+    if tg_tag like 'ALTER %' then
+        rewrites := walcast.take_rewritten();
+        touched := array(select walcast.key('pg_class'::regclass, r::oid) from jsonb_object_keys(rewrites) r);
     end if;
     -- what goes with its table and has no state of its own is passed over
     for d in select o.classid, o.objid, o.objsubid, o.object_type, o.original or o.normal as asked, o.address_names from pg_event_trigger_dropped_objects() o
@@ -179,6 +197,12 @@ begin
             end if;
         elsif d.object_type = 'index' then
             delete from walcast.shadow_index i where i.index = d.objid returning i.relation into relation;
+            -- REINDEX CONCURRENTLY, of which nothing tells, gave it another oid
+            if relation is null then
+                select s.oid into relation from walcast.shadow s
+                 where s.class = 'pg_class'::regclass and s.state ->> 'schema' = d.address_names[1]
+                   and s.state -> 'indexes' @> jsonb_build_array(jsonb_build_object('name', d.address_names[2]));
+            end if;
             touched := touched || walcast.top_key('pg_class'::regclass, relation);
         elsif d.object_type in ('table constraint', 'default value') then
             touched := touched || coalesce((select walcast.key('pg_class'::regclass, c.oid) from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -195,7 +219,7 @@ begin
             end if;
         end if;
     end loop;
-    done := walcast.capture(tg_tag, array_remove(touched, 0::bigint), null, changes, '{}');
+    done := walcast.capture(tg_tag, array_remove(touched, 0::bigint), rewrites, changes, '{}');
 end
 $$;
 

@@ -85,10 +85,10 @@ begin
             || case when t.typbyval then ', PASSEDBYVALUE' else '' end
             || ', ALIGNMENT = ' || case t.typalign when 'c' then 'char' when 's' then 'int2' when 'i' then 'int4' else 'double' end
             || ', STORAGE = ' || case t.typstorage when 'p' then 'plain' when 'e' then 'external' when 'x' then 'extended' else 'main' end
-            || ', CATEGORY = ' || quote_literal(t.typcategory) || case when t.typispreferred then ', PREFERRED = true' else '' end
+            || ', CATEGORY = ' || quote_literal(t.typcategory::text) || case when t.typispreferred then ', PREFERRED = true' else '' end
             || coalesce(', DEFAULT = ' || quote_literal(t.typdefault), '')
             || coalesce(', ELEMENT = ' || format_type(nullif(t.typelem, 0), null), '')
-            || ', DELIMITER = ' || quote_literal(t.typdelim) || case when t.typcollation <> 0 then ', COLLATABLE = true' else '' end || ')';
+            || ', DELIMITER = ' || quote_literal(t.typdelim::text) || case when t.typcollation <> 0 then ', COLLATABLE = true' else '' end || ')';
     end case;
     return walcast.opaque('pg_type'::regclass, type, t.typnamespace, t.typname, t.typowner, t.typacl,
         sql || qualified, array['CREATE ' || sql || qualified || body] || added,

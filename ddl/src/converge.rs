@@ -69,19 +69,35 @@ async fn drop<S: Session + Send>(
     before: &State,
     pass: Pass,
 ) -> Result<(), Failure<S::Error>> {
-    if change.auto && pass == Pass::Main {
+    if (change.auto || before.owned_by.is_some()) && pass == Pass::Main {
         context.postpone(change);
         return Ok(());
     }
     let Some(now) = context.find(&change.class, before).await?.filter(|now| now.kind == before.kind) else {
         return Ok(());
     };
+    if change.class == "pg_namespace" {
+        drop_shells(context, &now).await?;
+    }
     // A base type and its functions need each other.
     let cascade = if now.type_kind.as_deref() == Some("base") { " CASCADE" } else { "" };
     let role = role_of(context, &change.class, &now).await?;
-    let statement = Statement::new(format!("DROP {}{cascade}", now.object)).with_rights_of(role.as_deref());
+    let statement = Statement::new(format!("DROP {}{cascade}", now.object))
+        .with_rights_of(role.as_deref())
+        .creating_in(now.schema.as_deref());
     context.run(&now.object, &statement).await?;
     context.note(Verb::Dropped, before);
+    Ok(())
+}
+
+/// Operators that were only ever named as the commutator or negator of another one: the source does not tell of them.
+async fn drop_shells<S: Session + Send>(context: &mut Context<'_, S>, schema: &State) -> Result<(), Failure<S::Error>> {
+    const SHELLS: &str = "SELECT o.oid::regoperator FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace \
+                           WHERE n.nspname = $1::text AND o.oprcode = 0";
+    for row in context.ask(&schema.object, SHELLS, &[schema.name.as_deref()]).await? {
+        let name = row.into_iter().next().flatten().unwrap_or_default();
+        context.run(&schema.object, &Statement::new(format!("DROP OPERATOR {name}"))).await?;
+    }
     Ok(())
 }
 
@@ -226,12 +242,13 @@ async fn alter<S: Session + Send>(
 ) -> Result<bool, Failure<S::Error>> {
     let before = change.before.as_ref().filter(|before| before.limited.is_none());
     let role = role_of(context, &change.class, after).await?;
-    let foreign_keys = pass == Pass::Last || !crate::order::makes_tables(message);
+    let waits = if after.kind == "sequence" { after.owned_by.is_some() } else { crate::order::makes_tables(message) };
+    let references = pass == Pass::Last || !waits;
     let (server_version, rewritten) = (context.options.server_version, change.rewritten);
     let mut ran = false;
     for (number, phase) in kinds::phases(&change.class, after).iter().enumerate() {
         let role = role.as_deref();
-        let turn = Turn { now: &now, before, after, message, server_version, rewritten, role, foreign_keys };
+        let turn = Turn { now: &now, before, after, message, server_version, rewritten, role, references };
         let statements = phase(&turn);
         for statement in &statements {
             run_one(context, &change.class, after, statement).await?;
@@ -263,7 +280,7 @@ pub(crate) async fn drop_foreign_keys<S: Session + Send>(
     let role = role_of(context, &change.class, &now).await?;
     let (server_version, rewritten, role) = (context.options.server_version, change.rewritten, role.as_deref());
     let before = Some(before);
-    let turn = Turn { now: &now, before, after, message, server_version, rewritten, role, foreign_keys: true };
+    let turn = Turn { now: &now, before, after, message, server_version, rewritten, role, references: true };
     for statement in table::drop_foreign_keys(&turn) {
         run_one(context, &change.class, after, &statement).await?;
     }
@@ -278,6 +295,10 @@ async fn run_one<S: Session + Send>(
     statement: &Statement,
 ) -> Result<(), Failure<S::Error>> {
     let mut statement = statement.clone();
+    if statement.creates_in.is_none() {
+        let of_table = after.table.as_deref().and_then(quote::split).map(|(schema, _)| schema);
+        statement.creates_in = if class == "pg_namespace" { Some(String::new()) } else { after.schema.clone().or(of_table) };
+    }
     if kinds::has_secrets(class, after)
         && let Some((start, _)) = statement.sql.split_once("OPTIONS (")
     {

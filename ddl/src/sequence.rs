@@ -59,7 +59,8 @@ pub(crate) fn is_identity(state: &State) -> bool {
 }
 
 fn owner_column(turn: &Turn<'_>) -> Vec<Statement> {
-    if is_identity(turn.after) || is_identity(turn.now) || !turn.changed(|state| &state.owned_by) {
+    let identity = is_identity(turn.after) || is_identity(turn.now);
+    if identity || !turn.references || !turn.changed(|state| &state.owned_by) {
         return Vec::new();
     }
     let column = |of: &OwnedBy| format!("{}.{}", of.table, quote::identifier(&of.column));

@@ -25,8 +25,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) rewritten: bool,
     /// Whose rights the statements need.
     pub(crate) role: Option<&'a str>,
-    /// Whether foreign keys are made in this turn: not while tables that they may refer to are still to be made.
-    pub(crate) foreign_keys: bool,
+    /// Whether everything that the object may refer to is there: not while tables of the message are still to be made.
+    pub(crate) references: bool,
 }
 
 impl<'a> Turn<'a> {

@@ -17,10 +17,15 @@ const NOT_BUILT_IN: &[&str] = &["0A000", "22023"];
 
 /// Columns that the source dropped.
 pub(super) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
-    let Some(before) = turn.before else { return Vec::new() };
+    let Some(before) = turn.before.filter(|_| !is_typed(turn)) else { return Vec::new() };
     let gone = before.columns.iter().filter(|old| !turn.after.columns.iter().any(|column| column.num == old.num));
     let there = gone.filter(|old| find(turn.now, &old.name).is_some_and(|now| !is_replaced(turn, before, now, old)));
     there.map(|old| turn.alter_table(&format!("DROP COLUMN {}", quote::identifier(&old.name)))).collect()
+}
+
+/// Columns of a table of a type are the type's to change.
+fn is_typed(turn: &Turn<'_>) -> bool {
+    turn.now.of.is_some() && turn.after.of.is_some()
 }
 
 /// Whether the target's column of a dropped one's name is its successor already.
@@ -33,7 +38,7 @@ fn is_replaced(turn: &Turn<'_>, before: &State, now: &Column, old: &Column) -> b
 }
 
 pub(super) fn rename(turn: &Turn<'_>) -> Vec<Statement> {
-    let Some(before) = turn.before else { return Vec::new() };
+    let Some(before) = turn.before.filter(|_| !is_typed(turn)) else { return Vec::new() };
     let columns = (&turn.now.columns[..], &before.columns[..], &turn.after.columns[..]);
     let renames = renamed(columns, |column| column.num, |column| &column.name);
     let sql = |(from, to): (String, String)| {
@@ -44,6 +49,9 @@ pub(super) fn rename(turn: &Turn<'_>) -> Vec<Statement> {
 
 /// Columns that the target lacks and the source made.
 pub(super) fn add(turn: &Turn<'_>) -> Vec<Statement> {
+    if is_typed(turn) {
+        return Vec::new();
+    }
     let missing = turn.after.columns.iter().filter(|column| find(turn.now, &column.name).is_none());
     missing.filter(|column| turn.column_before(column).is_none()).flat_map(|column| add_one(turn, column)).collect()
 }

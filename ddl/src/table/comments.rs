@@ -1,38 +1,53 @@
 //! Comments on a table and its parts.
 
 use crate::quote;
-use crate::state::State;
+use crate::state::{Column, Constraint, Index};
 use crate::statement::Statement;
 use crate::turn::{Turn, wanted};
 
-/// A part of a table: what COMMENT ON wants, and what it says.
-type Part = (String, Option<String>);
-
 pub(crate) fn comments(turn: &Turn<'_>) -> Vec<Statement> {
-    let (now, after) = (parts(turn.now), parts(turn.after));
-    let before = turn.before.map(|before| {
-        parts(&State { schema: turn.after.schema.clone(), name: turn.after.name.clone(), ..before.clone() })
-    });
-    let said = |list: &[Part], part: &str| list.iter().find(|(name, _)| name == part).map(|(_, text)| text.clone());
     let mut statements: Vec<_> = turn.comment().into_iter().collect();
-    for (part, text) in &after {
-        let Some(is) = said(&now, part) else { continue };
-        let was = before.as_ref().and_then(|before| said(before, part));
-        if wanted(&is, was.as_ref(), text) {
-            statements.push(turn.comment_on(part, text.as_deref()));
-        }
-    }
+    let parts = columns(turn).into_iter().chain(constraints(turn)).chain(indexes(turn));
+    let changed = parts.filter(|part| wanted(&part.now, part.before.as_ref(), &part.after));
+    statements.extend(changed.map(|part| turn.comment_on(&part.name, part.after)));
     statements
 }
 
-fn parts(state: &State) -> Vec<Part> {
-    let (schema, table) = (state.schema.as_deref().unwrap_or_default(), state.sql_name());
-    let columns = state.columns.iter();
-    let columns = columns.map(|c| (format!("COLUMN {table}.{}", quote::identifier(&c.name)), c.comment.clone()));
-    let constraints = state.constraints.iter();
-    let constraints =
-        constraints.map(|c| (format!("CONSTRAINT {} ON {table}", quote::identifier(&c.name)), c.comment.clone()));
-    let indexes = state.indexes.iter();
-    let indexes = indexes.map(|i| (format!("INDEX {}", quote::qualified(schema, &i.name)), i.comment.clone()));
-    columns.chain(constraints).chain(indexes).collect()
+/// A part of a table that the target has: what COMMENT ON wants, and comments.
+struct Part<'a> {
+    name: String,
+    now: Option<&'a str>,
+    before: Option<Option<&'a str>>,
+    after: Option<&'a str>,
+}
+
+fn columns<'a>(turn: &Turn<'a>) -> Vec<Part<'a>> {
+    let part = |after: &'a Column| {
+        let now = turn.now.columns.iter().find(|now| now.name == after.name)?.comment.as_deref();
+        let before = turn.column_before(after).map(|before| before.comment.as_deref());
+        let name = format!("COLUMN {}.{}", turn.now.sql_name(), quote::identifier(&after.name));
+        Some(Part { name, now, before, after: after.comment.as_deref() })
+    };
+    turn.after.columns.iter().filter_map(part).collect()
+}
+
+fn constraints<'a>(turn: &Turn<'a>) -> Vec<Part<'a>> {
+    let part = |after: &'a Constraint| {
+        let now = turn.now.constraints.iter().find(|now| now.name == after.name)?.comment.as_deref();
+        let before = turn.before.and_then(|before| before.constraints.iter().find(|c| c.oid == after.oid));
+        let name = format!("CONSTRAINT {} ON {}", quote::identifier(&after.name), turn.now.sql_name());
+        Some(Part { name, now, before: before.map(|c| c.comment.as_deref()), after: after.comment.as_deref() })
+    };
+    turn.after.constraints.iter().filter_map(part).collect()
+}
+
+fn indexes<'a>(turn: &Turn<'a>) -> Vec<Part<'a>> {
+    let schema = turn.now.schema.as_deref().unwrap_or_default();
+    let part = |after: &'a Index| {
+        let now = turn.now.indexes.iter().find(|now| now.name == after.name)?.comment.as_deref();
+        let before = turn.before.and_then(|before| before.indexes.iter().find(|index| index.oid == after.oid));
+        let name = format!("INDEX {}", quote::qualified(schema, &after.name));
+        Some(Part { name, now, before: before.map(|i| i.comment.as_deref()), after: after.comment.as_deref() })
+    };
+    turn.after.indexes.iter().filter_map(part).collect()
 }

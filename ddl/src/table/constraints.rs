@@ -46,10 +46,11 @@ pub(super) fn rename(turn: &Turn<'_>) -> Vec<Statement> {
     renames.into_iter().map(|rename| turn.alter_table(&sql(rename))).collect()
 }
 
-/// Constraints that are missing, and ones that have been validated.
+/// Constraints that are missing, and ones that have been validated. A foreign key may need a key of the same table.
 pub(super) fn add(turn: &Turn<'_>) -> Vec<Statement> {
-    let supported = turn.after.constraints.iter().filter(|after| is_supported(turn, after));
-    supported.filter_map(|after| add_one(turn, after)).collect()
+    let mut supported: Vec<_> = turn.after.constraints.iter().filter(|after| is_supported(turn, after)).collect();
+    supported.sort_by_key(|constraint| constraint.kind == "f");
+    supported.into_iter().filter_map(|after| add_one(turn, after)).collect()
 }
 
 fn add_one(turn: &Turn<'_>, after: &Constraint) -> Option<Statement> {
@@ -62,7 +63,7 @@ fn add_one(turn: &Turn<'_>, after: &Constraint) -> Option<Statement> {
         Some(_) => None,
         // only the target's own doing took it away
         None if before.is_some_and(|before| before.def == after.def && before.name == after.name) => None,
-        None if after.kind == "f" && !turn.foreign_keys || is_inherited(turn.after, after) => None,
+        None if after.kind == "f" && !turn.references || is_inherited(turn.after, after) => None,
         None if after.kind == "n" => not_null(turn, after),
         None => Some(turn.alter_table(&format!("ADD CONSTRAINT {name} {}", definition(turn, after)))),
     }

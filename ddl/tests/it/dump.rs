@@ -34,13 +34,9 @@ fn normal(entry: &str) -> String {
         .join("\n")
 }
 
-/// Asserts that they are the same, and shows what is not.
-pub(crate) fn assert_equal(name: &str, source: &BTreeSet<String>, target: &BTreeSet<String>) {
-    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>().join("\n");
-    let (missing, more) = (only(source, target), only(target, source));
-    assert!(
-        missing.is_empty() && more.is_empty(),
-        "{name}:\n=== only on the source\n{missing}\n=== only on the target\n{more}"
-    );
-    assert!(!source.is_empty(), "{name}: the dump is empty");
+/// What only one of them has.
+pub(crate) fn differences(source: &BTreeSet<String>, target: &BTreeSet<String>) -> Vec<String> {
+    assert!(!source.is_empty(), "the dump is empty");
+    let missing = source.difference(target).map(|entry| format!("only on the source: {entry}"));
+    missing.chain(target.difference(source).map(|entry| format!("only on the target: {entry}"))).collect()
 }

@@ -214,8 +214,8 @@ const CASES: &[Case] = &[
             "create table d36_1 partition of d36 for values from (1) to (10)",
             "create table d36_2 (b text, a int, t timestamptz, check (a >= 10 and a < 20)); alter table d36 attach partition d36_2 for values from (10) to (20)",
             "alter table d36 add primary key (a); create index d36_b on d36 (b); create index on d36 using hash (b)",
-            "create table d36_3 partition of d36 for values from (20) to (30) partition by list (b)",
-            "create table d36_3x partition of d36_3 default; create table d36_d partition of d36 default",
+            "create table d36_3 partition of d36 for values from (20) to (30) partition by hash (a)",
+            "create table d36_3x partition of d36_3 for values with (modulus 1, remainder 0); create table d36_d partition of d36 default",
             "insert into d36 values (1, 'x')",
             "alter table d36 add n timestamptz default now(), add c int constraint d36_c check (c > 0)",
             "alter table d36 detach partition d36_2",
@@ -223,7 +223,7 @@ const CASES: &[Case] = &[
             "alter table d36 alter b type varchar(20); alter table d36 rename c to cc; alter table d36 drop n",
             "create table d36_ref (a int references d36); create index on only d36 (t)",
             "create index d36_1_t on d36_1 (t); alter index d36_t_idx attach partition d36_1_t",
-            "drop table d36_1; drop index d36_b",
+            "alter table d36 detach partition d36_1; drop index d36_b",
             "create function d36_f() returns trigger language plpgsql as 'begin return new; end'; create trigger d36_t after insert on d36 for each row execute function d36_f()",
             "drop table d36 cascade",
         ],
@@ -279,7 +279,7 @@ fn what_the_source_did_the_target_has() {
     on_all_versions(async |pair: &mut Pair| {
         for case in CASES {
             pair.replicate(case.sql).await;
-            pair.assert_equal(case.name);
+            pair.compare(case.name);
         }
     });
 }
@@ -287,6 +287,7 @@ fn what_the_source_did_the_target_has() {
 #[test]
 fn names_that_changed_while_nobody_looked_are_swapped_in_one_message() {
     on_all_versions(async |pair: &mut Pair| {
+        pair.twice = false;
         pair.replicate(&["create table a (x int primary key); create table b (y int primary key); create function f() returns int language sql as 'select 1'; \
                           create function g() returns int language sql as 'select 2'"]).await;
         pair.source.batch_execute("alter event trigger walcast_ddl_end disable").await.unwrap();
@@ -301,6 +302,6 @@ fn names_that_changed_while_nobody_looked_are_swapped_in_one_message() {
             .await
             .unwrap();
         pair.apply().await;
-        pair.assert_equal("swapped");
+        pair.compare("swapped");
     });
 }
