@@ -155,6 +155,12 @@ begin
                 ) select * from d) d on s.class = d.classid and s.oid = d.objid
             for update of s skip locked) l) f
      where s.class = f.class and s.oid = f.oid and f.now is not null and f.now <> f.state;
+exception
+    when serialization_failure or deadlock_detected or query_canceled then
+        raise;
+    when others then
+        -- one of them cannot be described: the shadow is behind, which only makes states be sent again
+        return;
 end
 $$;
 
