@@ -272,7 +272,7 @@ fn target_options(conninfo: &str) -> TargetOptions {
         conninfo: connection::Conninfo::parse(conninfo).expect("a connection string"),
         identity: Identity { system_id: SYSTEM_ID, slot: "walcast".into() },
         batch_max_rows: 1000,
-        ddl: DdlOptions::everything(&capture::ddl::state_sql(false)),
+        ddl: DdlOptions::everything(&capture::target::functions_sql(false)),
         only: None,
         batch_max_delay: Duration::from_millis(10),
     }
