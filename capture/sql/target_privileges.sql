@@ -36,7 +36,7 @@ begin
         return null;
     end if;
     select p.initprivs into initial from pg_init_privs p where p.classoid = class and p.objoid = object and p.objsubid = 0;
-    return jsonb_strip_nulls(jsonb_build_object('object', name, 'owner', pg_get_userbyid(owner),
+    return jsonb_strip_nulls(jsonb_build_object('object', name, 'owner', pg_get_userbyid(owner), 'schema', (pg_identify_object(class, object, 0)).schema,
         'acl', walcast.acl(coalesce(items, acldefault(kind, owner))), 'default', walcast.acl(acldefault(kind, owner)),
         'initial', walcast.acl(coalesce(initial, acldefault(kind, owner))), 'columns', coalesce(columns, '{}')));
 end

@@ -50,7 +50,7 @@ use crate::options::{Options, Rights};
 use crate::outcome::Verb;
 use crate::quote;
 use crate::session::{Row, Session};
-use crate::state::State;
+use crate::state::{Grant, State};
 use crate::statement::Statement;
 use acl::{Existing, Known, Plan, Step};
 
@@ -164,6 +164,8 @@ fn has_acl(class: &str) -> bool {
 pub(crate) struct Found {
     class: String,
     oid: String,
+    /// The schema that it is in.
+    schema: Option<String>,
     existing: Existing,
     /// Something of it waits for a role.
     waits: bool,
@@ -188,8 +190,9 @@ async fn find<S: Session + Send>(
 fn found<E: std::error::Error>(object: &str, rows: Vec<Row>) -> Result<Option<Found>, Failure<E>> {
     let Some(row) = rows.into_iter().next() else { return Ok(None) };
     let [Some(class), Some(oid), Some(grants), Some(waits), Some(shut_out)] = row.as_slice() else { return Ok(None) };
-    let (existing, waits, shut_out) = (parsed(object, grants)?, waits == "1", shut_out == "1");
-    Ok(Some(Found { class: class.clone(), oid: oid.clone(), existing, waits, shut_out }))
+    let existing: Existing = parsed(object, grants)?;
+    let (schema, waits, shut_out) = (existing.schema.clone(), waits == "1", shut_out == "1");
+    Ok(Some(Found { class: class.clone(), oid: oid.clone(), schema, existing, waits, shut_out }))
 }
 
 /// An answer in JSON.
@@ -206,15 +209,18 @@ async fn converge<S: Session + Send>(
     object: &str,
 ) -> Result<bool, Failure<S::Error>> {
     let plan = plan(context, found, before, after, object).await?;
-    if !context.may_act_as_owner(&plan) {
-        if !plan.steps.is_empty() {
+    let ran = !plan.steps.is_empty();
+    if context.may_act_as_owner(&plan) {
+        for steps in plan.steps.chunk_by(|one, other| one.grantor == other.grantor) {
+            run(context, object, found, steps).await?;
+        }
+    } else if found.existing.object == "SCHEMA public" {
+        on_public(context, object, &plan.steps).await?;
+    } else {
+        if ran {
             context.skip(object, "privileges of what belongs to a superuser need a login that is one");
         }
         return Ok(false);
-    }
-    let ran = !plan.steps.is_empty();
-    for steps in plan.steps.chunk_by(|one, other| one.grantor == other.grantor) {
-        run(context, object, &plan.owner, steps).await?;
     }
     let wanted = after.map(wanted_later);
     pending::keep(context, found, object, &plan, wanted.as_ref()).await?;
@@ -286,13 +292,37 @@ pub(crate) async fn known<S: Session + Send>(
 async fn run<S: Session + Send>(
     context: &mut Context<'_, S>,
     object: &str,
-    owner: &str,
+    found: &Found,
     steps: &[Step],
 ) -> Result<(), Failure<S::Error>> {
+    let owner = &found.existing.owner;
     let grantor = steps.first().map_or(owner, |step| &step.grantor);
     let mut sql = steps.iter().map(|step| step.sql.as_str()).collect::<Vec<_>>().join("; ");
     if matches!(context.options.rights, Rights::Login) && grantor != owner {
         sql = format!("SET LOCAL ROLE {}; {sql}; SET LOCAL ROLE NONE", quote::identifier(grantor));
     }
-    context.run(object, &Statement::new(sql).with_rights_of(Some(grantor))).await
+    let statement = Statement::new(sql).with_rights_of(Some(grantor)).creating_in(found.schema.as_deref());
+    context.run(object, &statement).await
+}
+
+/// Schema public belongs to no role of walcast's, and is everybody's all the same.
+async fn on_public<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    object: &str,
+    steps: &[Step],
+) -> Result<(), Failure<S::Error>> {
+    const GRANT: &str = "SELECT walcast.grant_on_public($1::text, $2::text, $3::text, $4::text, $5::text::boolean)";
+    for step in steps {
+        let Grant { grantee, privilege, grantable, .. } = &step.grant;
+        let option = if *grantable { "true" } else { "false" };
+        let parameters = [
+            token(context.options),
+            Some(step.verb.as_str()),
+            Some(privilege.as_str()),
+            Some(grantee.as_str()),
+            Some(option),
+        ];
+        context.call(object, (&step.sql, GRANT), &parameters).await?;
+    }
+    Ok(())
 }

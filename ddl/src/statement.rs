@@ -9,8 +9,8 @@ pub(crate) struct Statement {
     pub(crate) sql: String,
     /// The role whose rights it is to run with: the owner of what it changes. None: the login role's own.
     pub(crate) role: Option<String>,
-    /// The schema in which it makes something; the role need not have CREATE there, as on the source it may have had it
-    /// only once. Empty: it makes a schema.
+    /// The schema that it works in, where the role needs rights that on the source it may have had only once: `walcast.run`
+    /// lends them. Empty: it makes or renames a schema.
     pub(crate) creates_in: Option<String>,
     /// What is shown of it instead, if it has secrets.
     pub(crate) shown: Option<String>,
@@ -48,7 +48,7 @@ impl Statement {
         self
     }
 
-    /// Makes something in this schema, with its owner's rights.
+    /// Makes, alters or drops something in this schema, with its owner's rights.
     #[must_use]
     pub(crate) fn creating_in(mut self, schema: Option<&str>) -> Statement {
         self.creates_in = schema.map(str::to_owned);

@@ -32,6 +32,8 @@ pub(crate) struct Existing {
     /// As GRANT calls it.
     pub(crate) object: String,
     pub(crate) owner: String,
+    #[serde(default)]
+    pub(crate) schema: Option<String>,
     pub(crate) acl: Vec<Grant>,
     pub(crate) default: Vec<Grant>,
     pub(crate) initial: Vec<Grant>,
@@ -72,6 +74,8 @@ impl Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) grantor: String,
+    pub(crate) verb: Verb,
+    pub(crate) grant: Grant,
     pub(crate) sql: String,
 }
 
@@ -132,10 +136,21 @@ type Place<'a> = Option<&'a str>;
 
 /// A difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verb {
+pub(crate) enum Verb {
     Revoke,
     RevokeOption,
     Grant,
+}
+
+impl Verb {
+    /// As `walcast.grant_on_public` wants it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Verb::Revoke => "REVOKE",
+            Verb::RevokeOption => "REVOKE GRANT OPTION",
+            Verb::Grant => "GRANT",
+        }
+    }
 }
 
 impl Planner<'_> {
@@ -229,7 +244,7 @@ impl Planner<'_> {
         }
         let sql = self.sql(place, verb, grant);
         let grantor = if grantor_acts { grant.grantor.clone() } else { self.existing.owner.clone() };
-        self.plan.steps.push(Step { grantor, sql });
+        self.plan.steps.push(Step { grantor, verb, grant: grant.clone(), sql });
     }
 
     fn sql(&self, place: Place<'_>, verb: Verb, grant: &Grant) -> String {

@@ -73,12 +73,13 @@ async fn find<S: Session + Send>(
         Some(grants) => parsed::<Existing, _>(&state.object, &grants)?,
         None => Existing { owner: role.to_owned(), ..Existing::default() },
     };
-    let schema = state.in_schema.as_deref().map(|name| format!(" IN SCHEMA {}", quote::identifier(name)));
-    let schema = schema.unwrap_or_default();
-    existing.prefix = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {}{schema} ", quote::identifier(role));
+    let place = state.in_schema.as_deref().map(|name| format!(" IN SCHEMA {}", quote::identifier(name)));
+    let place = place.unwrap_or_default();
+    existing.prefix = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {}{place} ", quote::identifier(role));
     existing.object = kind(objects).to_owned();
     let class = class.unwrap_or_default();
-    Ok(Found { class, oid: "0".to_owned(), existing, waits: waits.as_deref() == Some("1"), shut_out: false })
+    let schema = state.in_schema.clone();
+    Ok(Found { class, oid: "0".to_owned(), schema, existing, waits: waits.as_deref() == Some("1"), shut_out: false })
 }
 
 /// The word, and no other text that a message may have there.

@@ -32,7 +32,7 @@ pub(crate) fn acls() -> String {
 
 /// Roles for everything below, and objects of each kind that has privileges.
 const SETTING: &str = "create role owner; create role a; create role b; create role c; create role grp; grant grp to a; \
-     create schema s authorization owner; set role owner; \
+     create schema s authorization owner; grant usage on schema s to a, b; set role owner; \
      create table s.t (x int, y int, \"Z\"\"z\" int); create table s.p (k int) partition by list (k); create table s.p1 partition of s.p for values in (1); \
      create view s.v as select * from s.t; create materialized view s.m as select * from s.t; create sequence s.q; \
      create function s.f(int, text) returns int language sql as 'select 1'; create procedure s.pr() language sql as 'select 1'; \
@@ -60,7 +60,7 @@ fn d18_privileges_are_granted_and_revoked_as_on_the_source() {
             "revoke all on s.t from c; revoke all on s.t from owner; grant select on s.t to owner with grant option",
             "alter table s.t rename x to xx; alter table s.t rename to tt; alter schema s rename to s2",
             "revoke update (xx) on s2.tt from b; grant all on all tables in schema s2 to c; grant execute on all routines in schema s2 to b",
-            "alter table s2.tt drop column \"Z\"\"z\"; revoke all on all tables in schema s2 from c, b, a, public cascade",
+            "alter table s2.tt drop column \"Z\"\"z\" cascade; revoke all on all tables in schema s2 from c, b, a, public cascade",
             "grant truncate, trigger, references on s2.tt to public; revoke truncate on s2.tt from public; grant all on schema public to a",
         ];
         for step in steps {
@@ -74,7 +74,7 @@ fn d18_privileges_are_granted_and_revoked_as_on_the_source() {
 fn d18_default_privileges() {
     everywhere(async |servers: &mut Servers| {
         let steps = [
-            "create role owner; create role a; create schema s authorization owner; create schema s2",
+            "create role owner; create role a; create schema s authorization owner",
             "alter default privileges for role owner grant select on tables to a with grant option; alter default privileges for role owner in schema s grant insert on tables to public",
             "set role owner; create table s.t (x int); create function s.f() returns int language sql as 'select 1'; reset role",
             "alter default privileges for role owner revoke execute on functions from public; alter default privileges for role owner grant usage on sequences to a; \

@@ -115,7 +115,7 @@ impl Servers {
     }
 
     async fn tick(&mut self) {
-        let tick = "begin isolation level repeatable read; select walcast.tick(); commit";
+        let tick = "begin isolation level repeatable read; select walcast.tick(true); commit";
         self.source.batch_execute(tick).await.unwrap();
     }
 
