@@ -38,8 +38,11 @@ impl Cli {
 pub(crate) enum Command {
     /// Check everything source and targets need, one line per requirement
     Check,
-    /// Install schema, publication and slot on the source; may be run again
+    /// Install schema, publication, capture of DDL and slot on the source; may be run again
     Setup {
+        /// Instead, what a target needs to be given DDL, roles and grants by a login that is no superuser
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
         /// Print the statements that would be run, run nothing
         #[arg(long)]
         print_sql: bool,
@@ -177,7 +180,7 @@ pub(crate) enum LogCommand {
 }
 
 /// How much a copy asks of the servers.
-#[derive(Args, Debug, Clone, Copy)]
+#[derive(Args, Debug, Clone, Copy, Default)]
 pub(crate) struct Effort {
     /// Tables, or parts of tables, copied at a time; the number of CPUs, but at most 4, when left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

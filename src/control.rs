@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use hold::Hold;
 
 use crate::failure::{Failure, Result};
-use crate::service::Service;
+use crate::service::{By, Service};
 use crate::status::{Progress, Status};
 
 /// A line is never longer.
@@ -305,7 +305,9 @@ async fn execute(request: Request, service: &Arc<Service>) -> Answer {
         Request::Declare { target } => service.declare(&target).await.into(),
         Request::Remove { target } => service.remove(&target).await.into(),
         Request::BeginBootstrap { target } => pinned(service.begin_bootstrap(&target)),
-        Request::BeginResync { target, schema, table } => pinned(service.begin_resync(&target, &(schema, table)).await),
+        Request::BeginResync { target, schema, table } => {
+            pinned(service.begin_resync(&target, &(schema, table), By::Command).await)
+        }
         Request::EndResync { target, schema, table } => {
             // It goes on when the client has gone.
             let service = Arc::clone(service);

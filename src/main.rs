@@ -55,8 +55,9 @@ async fn dispatch(cli: &Cli) -> Result<()> {
     let config = config::Config::load(&cli.config)?;
     match &cli.command {
         Command::Check => commands::check::run(&config).await,
-        Command::Setup { print_sql: false } => commands::setup::run(&config).await,
-        Command::Setup { print_sql: true } => commands::setup::print_sql(&config).await,
+        Command::Setup { target: None, print_sql: false } => commands::setup::run(&config).await,
+        Command::Setup { target: None, print_sql: true } => commands::setup::print_sql(&config).await,
+        Command::Setup { target: Some(name), print_sql } => commands::setup::target(&config, name, *print_sql).await,
         Command::Bootstrap { targets, all, no_copy: true, .. } => {
             commands::bootstrap::declare(&config, targets, *all).await
         }

@@ -30,6 +30,9 @@ pub(crate) struct Source {
     pub slot: Option<Slot>,
     /// Why it is not streaming.
     pub last_error: Option<String>,
+    /// What is wrong with the capture of DDL, roles and grants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture_error: Option<String>,
 }
 
 /// The slot, as in `pg_replication_slots`.
@@ -75,9 +78,24 @@ pub(crate) struct Target {
     pub lag_seconds: Option<f64>,
     /// Why it is stopped, or what it is retrying after.
     pub last_error: Option<String>,
+    /// Tables that get no changes until they are copied again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<String>,
+    /// Privileges that wait for roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_grants: Vec<PendingGrant>,
     /// While it is copied, as far as the copying command has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Progress>,
+}
+
+/// A privilege, or an owner, that waits for roles which the target lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct PendingGrant {
+    /// The object.
+    pub object: String,
+    /// The roles.
+    pub missing: Vec<String>,
 }
 
 /// How far the copy of a target is.
@@ -110,6 +128,10 @@ impl Status {
         for (name, progress) in self.targets.iter().filter_map(|t| Some((&t.name, t.bootstrap.as_ref()?))) {
             let _ = writeln!(text, "{name}: copied {}", progress.to_text());
         }
+        for (name, pending) in self.targets.iter().flat_map(|t| t.pending_grants.iter().map(|p| (&t.name, p))) {
+            let _ =
+                writeln!(text, "{name}: {}: privileges wait for role {}", pending.object, pending.missing.join(", "));
+        }
         for target in self.targets.iter().filter(|t| t.last_error.is_some()) {
             let _ = writeln!(text, "{}: {}", target.name, target.last_error.as_deref().unwrap_or_default());
         }
@@ -128,6 +150,9 @@ impl Source {
         }
         if let Some(error) = &self.last_error {
             let _ = write!(text, "  {error}");
+        }
+        if let Some(error) = &self.capture_error {
+            let _ = write!(text, "\n        {error}");
         }
         text
     }

@@ -75,8 +75,9 @@ begin
     end if;
     change := jsonb_build_object('class', class_oid::regclass::text, 'oid', object::bigint, 'before', before, 'after', after);
     if reason is not null then
-        -- 2 a default was evaluated, 4 values were converted, 1 the table became logged: rows that the stream does not have
-        change := change || jsonb_build_object('rewritten', reason & 6 <> 0 or reason & 1 <> 0 and not after ? 'persistence', 'rewrite_reason', reason);
+        -- 2 a default was evaluated, 4 values were converted, 16 it came to be published, 1 it became logged: rows that the
+        -- stream does not have
+        change := change || jsonb_build_object('rewritten', reason & 22 <> 0 or reason & 1 <> 0 and not after ? 'persistence', 'rewrite_reason', reason);
     end if;
     if before is not null and not before ? 'limited' and (after is null or after ? 'limited') then
         extension := walcast.extension_of(class_oid, object);
@@ -222,6 +223,7 @@ declare
     changes jsonb[] := '{}';
 begin
     if cardinality(touched) > 0 then
+        rewritten := walcast.publish(tag, touched, rewritten);
         changes := walcast.compare(case when cardinality(touched) > 1 then walcast.unique_keys(touched) else touched end, rewritten);
         done := walcast.store(changes);
     end if;

@@ -24,6 +24,14 @@
 -- server in that session: pg_stat_activity and pg_prepared_statements show $1, and error contexts show parameters only if
 -- log_parameter_max_length_on_error says so, which callers set to 0.
 
+do $$
+begin
+    if to_regrole('walcast_nobody') is null then
+        create role walcast_nobody;
+    end if;
+end
+$$;
+
 -- Roles that walcast may alter, drop, and act as; and roles whose names somebody else had first.
 create table if not exists walcast.role (
     name text primary key,
@@ -81,12 +89,19 @@ begin
 end
 $$;
 
--- The statement of walcast.run. Runs as the owner of the view whose query it is.
+-- The statement of walcast.run, or that of walcast.write with its arguments. Runs as the owner of the view whose query it
+-- is. Deferred triggers of rows fire at once: later on they could not be fired as their owner.
 create or replace function walcast.go() returns bigint language plpgsql as $$
 declare
+    arguments text[] := nullif(pg_catalog.current_setting('walcast.arguments', true), '')::pg_catalog.text[];
     n bigint;
 begin
-    execute pg_catalog.current_setting('walcast.job');
+    if arguments is null then
+        execute pg_catalog.current_setting('walcast.job');
+    else
+        set constraints all immediate;
+        execute pg_catalog.current_setting('walcast.job') using arguments;
+    end if;
     get diagnostics n = row_count;
     return n;
 end
@@ -175,6 +190,18 @@ begin
         end if;
     end if;
     execute 'select n from ' || view into n;
+    return n;
+end
+$$;
+
+-- Writes rows of a table as its owner: the statement's one parameter is the array of the arguments.
+create or replace function walcast.write(token text, role text, place text, statement text, arguments text[]) returns bigint language plpgsql as $$
+declare
+    n bigint;
+begin
+    perform set_config('walcast.arguments', arguments::text, true);
+    n := walcast.run(token, role, statement, place);
+    perform set_config('walcast.arguments', '', true);
     return n;
 end
 $$;

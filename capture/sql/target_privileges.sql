@@ -116,34 +116,46 @@ begin
 end
 $$;
 
--- Code that runs when replicated rows are written, with the login's rights, and that is not a superuser's: relation, what
--- contains it, and the function.
-create or replace view walcast.code_in_the_way as
+-- Code that runs when rows of a table are written, or of its partitions, and that is not a superuser's: what contains it,
+-- and the function.
+create or replace function walcast.code_of(relation oid) returns table (what text, function text) language sql stable as $$
     with recursive tables (oid) as (
-        select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and c.oid >= 16384 and n.nspname <> 'walcast'),
-    types (relation, oid) as (
-        select a.attrelid, a.atttypid from tables t join pg_attribute a on a.attrelid = t.oid where a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
+        select relation union select t.relid from pg_partition_tree(relation) t),
+    types (oid) as (
+        select a.atttypid from tables t join pg_attribute a on a.attrelid = t.oid where a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
         union
-        select t.relation, u.oid from types t join pg_type p on p.oid = t.oid, lateral (
+        select u.oid from types t join pg_type p on p.oid = t.oid, lateral (
             select p.typbasetype union all select p.typelem union all select r.rngsubtype from pg_range r where r.rngtypid = p.oid
             union all select r.rngtypid from pg_range r where to_jsonb(r) ->> 'rngmultitypid' = p.oid::text
             union all select a.atttypid from pg_attribute a where a.attrelid = p.typrelid and p.typrelid <> 0 and a.attnum > 0 and not a.attisdropped) u (oid) where u.oid >= 16384),
-    parts (relation, class, oid) as (
-        select k.conrelid, 'pg_constraint'::regclass::oid, k.oid from tables t join pg_constraint k on k.conrelid = t.oid where k.contype in ('c', 'x')
-        union all select t.relation, 'pg_constraint'::regclass, k.oid from types t join pg_constraint k on k.contypid = t.oid
-        union all select t.relation, 'pg_type'::regclass, r.rngtypid from types t join pg_range r on r.rngtypid = t.oid
-        union all select i.indrelid, 'pg_class'::regclass, i.indexrelid from tables t join pg_index i on i.indrelid = t.oid
-        union all select t.oid, 'pg_class'::regclass, t.oid from tables t
-        union all select d.adrelid, 'pg_attrdef'::regclass, d.oid from tables t join pg_attrdef d on d.adrelid = t.oid
+    parts (class, oid) as (
+        select 'pg_constraint'::regclass::oid, k.oid from tables t join pg_constraint k on k.conrelid = t.oid where k.contype in ('c', 'x')
+        union all select 'pg_constraint'::regclass, k.oid from types t join pg_constraint k on k.contypid = t.oid
+        union all select 'pg_type'::regclass, r.rngtypid from types t join pg_range r on r.rngtypid = t.oid
+        union all select 'pg_class'::regclass, i.indexrelid from tables t join pg_index i on i.indrelid = t.oid
+        union all select 'pg_class'::regclass, t.oid from tables t
+        union all select 'pg_attrdef'::regclass, d.oid from tables t join pg_attrdef d on d.adrelid = t.oid
                     join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum and a.attgenerated <> ''
-        union all select g.tgrelid, 'pg_trigger'::regclass, g.oid from tables t join pg_trigger g on g.tgrelid = t.oid where g.tgenabled in ('A', 'R')
-        union all select r.ev_class, 'pg_rewrite'::regclass, r.oid from tables t join pg_rewrite r on r.ev_class = t.oid where r.ev_enabled in ('A', 'R')),
-    calls (relation, class, oid, function) as (
-        select p.relation, p.class, p.oid, d.refobjid from parts p join pg_depend d on d.classid = p.class and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
-        union all select p.relation, p.class, p.oid, o.oprcode from parts p join pg_depend d on d.classid = p.class and d.objid = p.oid and d.refclassid = 'pg_operator'::regclass
+        union all select 'pg_trigger'::regclass, g.oid from tables t join pg_trigger g on g.tgrelid = t.oid where g.tgenabled in ('A', 'R')
+        union all select 'pg_rewrite'::regclass, r.oid from tables t join pg_rewrite r on r.ev_class = t.oid where r.ev_enabled in ('A', 'R')),
+    calls (class, oid, function) as (
+        select p.class, p.oid, d.refobjid from parts p join pg_depend d on d.classid = p.class and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
+        union all select p.class, p.oid, o.oprcode from parts p join pg_depend d on d.classid = p.class and d.objid = p.oid and d.refclassid = 'pg_operator'::regclass
                     join pg_operator o on o.oid = d.refobjid)
-    select distinct walcast.relation_name(c.relation) as relation, pg_describe_object(c.class, c.oid, 0) as what, f.oid::regprocedure::text as function
-      from calls c join pg_proc f on f.oid = c.function where f.oid >= 16384 and not walcast.is_superuser(pg_get_userbyid(f.proowner));
+    select distinct pg_describe_object(c.class, c.oid, 0), f.oid::regprocedure::text
+      from calls c join pg_proc f on f.oid = c.function where f.oid >= 16384 and not walcast.is_superuser(pg_get_userbyid(f.proowner))
+$$;
+
+create or replace view walcast.code_in_the_way as
+    select walcast.relation_name(c.oid) as relation, x.what, x.function
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace, lateral walcast.code_of(c.oid) x
+     where c.relkind in ('r', 'p') and c.oid >= 16384 and n.nspname <> 'walcast';
+
+-- Who has to write a table instead of the login: its owner, where writing runs code; '' where it is the login itself.
+create or replace function walcast.writer(relation oid) returns text language sql stable as $$
+    select case when exists (select from walcast.code_of(relation)) and pg_get_userbyid(c.relowner) <> session_user then pg_get_userbyid(c.relowner)::text else '' end
+      from pg_class c where c.oid = relation
+$$;
 
 -- Whether the login lacks what it needs to write an object's rows: SELECT too, to find them.
 create or replace function walcast.is_shut_out(class oid, object oid) returns boolean language plpgsql stable as $$

@@ -107,6 +107,7 @@ create or replace function walcast.tick(every boolean default false) returns jso
 declare
     done boolean;
     keys bigint[];
+    published jsonb;
     roles jsonb[] := '{}';
     changes jsonb[] := '{}';
     moved jsonb;
@@ -122,8 +123,12 @@ begin
     roles := walcast.tick_roles();
     -- before a role is dropped, what it owned or granted has to be known to be another one's
     keys := walcast.tick_keys(every, exists (select from unnest(roles) r where r -> 'after' = 'null'));
+    if keys is not null then
+        published := walcast.publish('tick', walcast.unpublished(), null);
+        keys := walcast.unique_keys(keys || array(select walcast.key('pg_class'::regclass, p::oid) from jsonb_object_keys(published) p));
+    end if;
     if cardinality(keys) > 0 then
-        changes := walcast.compare(keys, null);
+        changes := walcast.compare(keys, published);
         done := walcast.store(changes);
         select count(*) into failed from unnest(changes) c where c ? 'failed';
     end if;

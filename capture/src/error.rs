@@ -14,6 +14,9 @@ pub enum Error {
         /// What the server or the connection said. It is part of the message, so it is not the error's source as well.
         cause: tokio_postgres::Error,
     },
+    /// Somebody else's open transaction is in the way of looking at the catalogs.
+    #[error("open transactions on the source keep its catalogs from being compared")]
+    Waiting,
     /// An answer was not of the expected form.
     #[error("could not {doing}: unexpected answer \"{answer}\"")]
     Answer {
@@ -64,6 +67,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Statement { cause, .. } => cause.code().and_then(hint_for),
+            Error::Waiting => Some("transactions that alter roles or tables should be short"),
             Error::Answer { .. } => Some("is this a PostgreSQL server of version 14 to 18?"),
             Error::PublicationKind { .. } => Some("run `walcast teardown` first, or name another publication"),
             Error::SlotKind { .. } => Some("name another slot in [source], or drop this one if nobody needs it"),

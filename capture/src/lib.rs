@@ -1,8 +1,8 @@
 //! What walcast installs on the source, and what has to be true there and on the targets.
 //!
 //! ```text
-//! setup:      schema walcast ─▶ publication ─▶ slot (pgoutput)      in this order: a slot decodes with the catalog as it
-//! teardown:   slot ─▶ publication ─▶ schema                         was, so the publication has to be older than the slot
+//! setup:      schema walcast ─▶ publication ─▶ capture ─▶ slot      in this order: a slot decodes with the catalog as it
+//! teardown:   slot ─▶ capture ─▶ publication ─▶ schema              was, so the publication has to be older than the slot
 //! preflight:  reads only; one finding per requirement
 //! ```
 //!
@@ -10,7 +10,7 @@
 //! takes one and a quoted literal where it does not (utility commands).
 //!
 //! The capture of DDL, roles and grants is [`ddl`]: event triggers and a ticker in schema `walcast`, which write
-//! transactional logical messages. `setup` does not install it until targets apply what it captures.
+//! transactional logical messages. [`tick`] is one look of the ticker.
 //!
 //! Non-goals: streaming (`replication`), what is selected (`config::Selection` decides).
 
@@ -24,12 +24,14 @@ mod setup;
 mod source;
 pub mod target;
 mod teardown;
+mod tick;
 
 pub use error::{Error, one_line};
 pub use quote::{quote_identifier, quote_literal, shown_table};
 pub use setup::{pending_sql, setup};
 pub use source::{PublishedTable, Slot, current_lsn, oldest_writer, passable_lsn, published_tables, slot};
 pub use teardown::teardown;
+pub use tick::{Tick, tick};
 
 /// What is to be installed on the source.
 #[derive(Debug, Clone)]
@@ -40,6 +42,8 @@ pub struct Installation {
     pub publication: String,
     /// Which tables are published.
     pub selection: Selection,
+    /// Whether role passwords, and secret options of foreign data objects, are captured.
+    pub passwords: bool,
 }
 
 /// One thing that [`setup`] or [`teardown`] dealt with.

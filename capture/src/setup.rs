@@ -1,20 +1,28 @@
-//! Installing on the source: the schema, the publication, the slot. Run again, it changes only what is different.
+//! Installing on the source: the schema, the publication, the capture of DDL, the slot. Run again, it changes only what is
+//! different.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use config::{OWN_SCHEMA, Selection};
 use tokio_postgres::{Client, Row};
 
-use crate::{Error, Installation, Outcome, Slot, Step, quote_identifier, quote_literal, source};
+use crate::ddl::{self, Capture, Selected};
+use crate::{Error, Installation, Outcome, Slot, Step, quote_identifier, quote_literal, source, tick};
 
 /// Stands in the comments of what walcast made, so that `teardown` removes nothing else.
 pub(crate) const MARK: &str = "made by walcast setup";
+
+/// How long transactions may be in the way of publishing tables.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const PUBLISH: &str = "insert, update, delete, truncate";
 
 /// A statement that is still to be run, and what it is about.
 struct Statement {
     object: String,
+    /// In the infinitive, for errors.
+    doing: &'static str,
     sql: Vec<String>,
 }
 
@@ -24,20 +32,23 @@ struct Statement {
 /// A privilege is missing, or a publication or slot of this name is of another kind.
 pub async fn setup(client: &mut Client, wanted: &Installation) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::new();
-    // The slot comes last and by itself: it cannot be made in a transaction that has written.
-    let statements = [schema(client).await?, publication(client, wanted).await?];
+    let statements = [schema(client).await?, publication(client, wanted).await?, capture(client, wanted).await?];
     let transaction = client.transaction().await.map_err(Error::doing("begin a transaction"))?;
     for statement in statements {
-        if !statement.sql.is_empty() {
-            let sql = statement.sql.join("; ");
-            transaction.batch_execute(&sql).await.map_err(Error::doing("install schema and publication"))?;
+        for sql in &statement.sql {
+            transaction.batch_execute(sql).await.map_err(Error::doing(statement.doing))?;
         }
         steps.push(step(statement));
     }
-    transaction.commit().await.map_err(Error::doing("install schema and publication"))?;
+    transaction.commit().await.map_err(Error::doing("install schema, publication and capture"))?;
+    if !wanted.selection.is_everything() {
+        tick(client, true, PATIENCE).await?;
+    }
+    // Last and by itself: a slot cannot be made in a transaction that has written, and what is done to the schema from its
+    // beginning on is to be captured.
     let statement = slot(client, wanted).await?;
     for sql in &statement.sql {
-        client.batch_execute(sql).await.map_err(Error::doing("make the slot"))?;
+        client.batch_execute(sql).await.map_err(Error::doing(statement.doing))?;
     }
     steps.push(step(statement));
     Ok(steps)
@@ -48,7 +59,12 @@ pub async fn setup(client: &mut Client, wanted: &Installation) -> Result<Vec<Ste
 /// # Errors
 /// As for [`setup`].
 pub async fn pending_sql(client: &Client, wanted: &Installation) -> Result<Vec<String>, Error> {
-    let statements = [schema(client).await?, publication(client, wanted).await?, slot(client, wanted).await?];
+    let mut capture = capture(client, wanted).await?;
+    if !capture.sql.is_empty() {
+        capture.sql.insert(0, "begin".to_owned());
+        capture.sql.push("commit".to_owned());
+    }
+    let statements = [schema(client).await?, publication(client, wanted).await?, capture, slot(client, wanted).await?];
     Ok(statements.into_iter().flat_map(|s| s.sql).collect())
 }
 
@@ -67,16 +83,40 @@ async fn schema(client: &Client) -> Result<Statement, Error> {
             format!("comment on schema {} is {}", quote_identifier(OWN_SCHEMA), quote_literal(&comment)),
         ]
     };
-    Ok(Statement { object: "schema walcast".to_owned(), sql: if exists { Vec::new() } else { create() } })
+    let sql = if exists { Vec::new() } else { create() };
+    Ok(Statement { object: "schema walcast".to_owned(), doing: "make schema walcast", sql })
+}
+
+/// What captures DDL. The SQL has to be run in one transaction.
+async fn capture(client: &Client, wanted: &Installation) -> Result<Statement, Error> {
+    let capture = wanted_capture(client, wanted).await?;
+    let sql = match ddl::is_current(client, &capture).await? {
+        true => Vec::new(),
+        false => vec![ddl::install_sql(&capture)],
+    };
+    Ok(Statement { object: "capture of DDL".to_owned(), doing: "install the capture of DDL", sql })
+}
+
+/// The session's role is the service's: one that is not a superuser is granted what it needs by whoever runs the SQL.
+pub(crate) async fn wanted_capture(client: &Client, wanted: &Installation) -> Result<Capture, Error> {
+    const DOING: &str = "ask for the role";
+    let sql = "select rolname::text from pg_catalog.pg_roles where rolname = current_user and not rolsuper";
+    let row = client.query_opt(sql, &[]).await.map_err(Error::doing(DOING))?;
+    let service_role = row.map(|row| row.try_get(0)).transpose().map_err(Error::doing(DOING))?;
+    let is_ours = |found: &Publication| found.ours && !found.all_tables;
+    let ours = Publication::find(client, &wanted.publication).await?.as_ref().is_none_or(is_ours);
+    let (publication, selection) = (wanted.publication.clone(), wanted.selection.clone());
+    let selected = (ours && !wanted.selection.is_everything()).then_some(Selected { publication, selection });
+    Ok(Capture { service_role, passwords: wanted.passwords, selected })
 }
 
 async fn publication(client: &Client, wanted: &Installation) -> Result<Statement, Error> {
     let object = format!("publication {}", quote_identifier(&wanted.publication));
     let sql = match Publication::find(client, &wanted.publication).await? {
         None => create_publication(client, wanted).await?,
-        Some(found) => alter_publication(client, wanted, &found).await?,
+        Some(found) => alter_publication(wanted, &found)?,
     };
-    Ok(Statement { object, sql })
+    Ok(Statement { object, doing: "make the publication", sql })
 }
 
 async fn create_publication(client: &Client, wanted: &Installation) -> Result<Vec<String>, Error> {
@@ -94,7 +134,7 @@ async fn create_publication(client: &Client, wanted: &Installation) -> Result<Ve
     ])
 }
 
-async fn alter_publication(client: &Client, wanted: &Installation, found: &Publication) -> Result<Vec<String>, Error> {
+fn alter_publication(wanted: &Installation, found: &Publication) -> Result<Vec<String>, Error> {
     let all = wanted.selection.is_everything();
     if found.all_tables != all {
         let kind = |all: bool| if all { "for all tables" } else { "for some tables" };
@@ -110,12 +150,7 @@ async fn alter_publication(client: &Client, wanted: &Installation, found: &Publi
     if !found.publishes_all {
         sql.push(format!("alter publication {name} set (publish = '{PUBLISH}')"));
     }
-    if !all {
-        let tables = selected_tables(client, &wanted.selection).await?;
-        if tables != found.tables(client, &wanted.publication).await? && !tables.is_empty() {
-            sql.push(format!("alter publication {name} set table {}", table_list(&tables)));
-        }
-    }
+    // Which tables it has is the capture's affair: what comes to be published has to be copied.
     Ok(sql)
 }
 
@@ -139,17 +174,6 @@ impl Publication {
             Ok(Publication { all_tables: row.try_get(0)?, publishes_all: row.try_get(1)?, ours: row.try_get(2)? })
         };
         row.map(read).transpose().map_err(Error::doing(DOING))
-    }
-
-    /// The tables it names.
-    async fn tables(&self, client: &Client, name: &str) -> Result<BTreeSet<TableName>, Error> {
-        const DOING: &str = "list the publication's tables";
-        let sql = "select n.nspname::text, c.relname::text from pg_catalog.pg_publication_rel r \
-                   join pg_catalog.pg_publication p on p.oid = r.prpubid \
-                   join pg_catalog.pg_class c on c.oid = r.prrelid \
-                   join pg_catalog.pg_namespace n on n.oid = c.relnamespace where p.pubname = $1";
-        let rows = client.query(sql, &[&name]).await.map_err(Error::doing(DOING))?;
-        rows.iter().map(table_name).collect::<Result<_, _>>().map_err(Error::doing(DOING))
     }
 }
 
@@ -193,7 +217,7 @@ async fn slot(client: &Client, wanted: &Installation) -> Result<Statement, Error
             quote_literal(&wanted.slot)
         )],
     };
-    Ok(Statement { object, sql })
+    Ok(Statement { object, doing: "make the slot", sql })
 }
 
 /// Refuses a slot that walcast could not have made.

@@ -79,7 +79,10 @@ pub async fn current_lsn(client: &Client) -> Result<Lsn, Error> {
 /// # Errors
 /// The source cannot be asked, is a standby, or does not let this role write messages.
 pub async fn passable_lsn(client: &Client) -> Result<Lsn, Error> {
-    let lsn = current_lsn(client).await?;
+    const DOING: &str = "ask the source for its WAL position";
+    // Where WAL is inserted, not written: with synchronous_commit = off, what is committed need not be written yet.
+    let text: String = scalar(client, "select pg_catalog.pg_current_wal_insert_lsn()::text", DOING).await?;
+    let lsn = text.parse().map_err(|_| Error::Answer { doing: DOING, answer: text })?;
     let marker = "select pg_catalog.pg_logical_emit_message(true, 'walcast', '')";
     client.execute(marker, &[]).await.map_err(Error::doing("write a message into the source's WAL"))?;
     Ok(lsn)

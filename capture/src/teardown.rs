@@ -7,20 +7,22 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::setup::{MARK, Publication, slot_is_ours};
-use crate::{Error, Installation, Outcome, Step, quote_identifier, source};
+use crate::{Error, Installation, Outcome, Step, ddl, quote_identifier, source};
 
 /// A walsender lets go of its slot a moment after the service that it served has ended.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 const RELEASE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Drops the slot, the publication and the schema. What is not there is passed over, what somebody else made is kept.
+/// Drops the slot, the capture of DDL, the publication and the schema. What is not there is passed over, what somebody else
+/// made is kept.
 ///
 /// # Errors
 /// The slot is being read, or is of another kind; a privilege is missing.
-pub async fn teardown(client: &Client, installed: &Installation) -> Result<Vec<Step>, Error> {
+pub async fn teardown(client: &mut Client, installed: &Installation) -> Result<Vec<Step>, Error> {
     // The slot goes first: without it nothing can read, so nothing can miss the publication.
     Ok(vec![
         Step { object: format!("slot {}", quote_identifier(&installed.slot)), outcome: slot(client, installed).await? },
+        Step { object: "capture of DDL".to_owned(), outcome: ddl::remove(client).await? },
         Step {
             object: format!("publication {}", quote_identifier(&installed.publication)),
             outcome: publication(client, installed).await?,

@@ -427,7 +427,7 @@ async fn a_tick_finds_what_no_event_tells() {
 
 #[tokio::test]
 async fn messages_are_signed_and_nobody_else_can_sign() {
-    let (server, client) = source(&Capture { service_role: Some("service".into()), passwords: false }).await;
+    let (server, client) = source(&Capture { service_role: Some("service".into()), ..Capture::default() }).await;
     client.batch_execute("create role mallory login; create table t (a int)").await.unwrap();
     let mallory = connect(&server, Some("mallory")).await;
     let forged = "select pg_logical_emit_message(true, 'walcast', repeat('0', 64) || '{\"v\": 1}')";
@@ -548,7 +548,7 @@ async fn d41_large_objects_are_captured() {
 
 #[tokio::test]
 async fn installing_again_changes_nothing_and_removing_leaves_nothing() {
-    let capture = Capture { service_role: Some("service".into()), passwords: false };
+    let capture = Capture { service_role: Some("service".into()), ..Capture::default() };
     let (_server, mut client) = source(&capture).await;
     assert_eq!(ddl::install(&mut client, &capture).await.unwrap(), Outcome::Unchanged);
     let key = "select encode(inner_key, 'hex') from walcast.secret";

@@ -1,5 +1,7 @@
 //! Installation and preflight on real servers.
 
+use std::time::Duration;
+
 use capture::preflight::{Finding, Level, check_source, check_target};
 use capture::{Error, Installation, Outcome, Step};
 use cluster::Cluster;
@@ -30,6 +32,7 @@ fn installation(tables: &[&str], exclude: &[&str]) -> Installation {
         slot: "walcast".into(),
         publication: "wal\"cast's".into(),
         selection: Selection::new(patterns(tables), patterns(exclude)),
+        passwords: false,
     }
 }
 
@@ -61,11 +64,8 @@ async fn setup_can_be_repeated_and_teardown_leaves_nothing() {
         .batch_execute("create table t (a int primary key, b text, c int generated always as (a) stored)")
         .await
         .unwrap();
-    assert_eq!(
-        outcomes(&capture::setup(&mut client, &wanted).await.unwrap()),
-        [Outcome::Done, Outcome::Done, Outcome::Done]
-    );
-    let unchanged = [Outcome::Unchanged, Outcome::Unchanged, Outcome::Unchanged];
+    let (done, unchanged) = (vec![Outcome::Done; 4], vec![Outcome::Unchanged; 4]);
+    assert_eq!(outcomes(&capture::setup(&mut client, &wanted).await.unwrap()), done);
     assert_eq!(outcomes(&capture::setup(&mut client, &wanted).await.unwrap()), unchanged);
     let slot = capture::slot(&client, "walcast").await.unwrap().unwrap();
     assert_eq!((slot.plugin.as_deref(), slot.two_phase, slot.active_pid), (Some("pgoutput"), false, None));
@@ -75,15 +75,12 @@ async fn setup_can_be_repeated_and_teardown_leaves_nothing() {
     );
     assert_eq!(published(&client, &wanted).await, ["public.t(a,b)"]);
 
-    assert_eq!(
-        outcomes(&capture::teardown(&client, &wanted).await.unwrap()),
-        [Outcome::Done, Outcome::Done, Outcome::Done]
-    );
-    assert_eq!(outcomes(&capture::teardown(&client, &wanted).await.unwrap()), unchanged);
+    assert_eq!(outcomes(&capture::teardown(&mut client, &wanted).await.unwrap()), done);
+    assert_eq!(outcomes(&capture::teardown(&mut client, &wanted).await.unwrap()), unchanged);
     let left: i64 = client
         .query_one(
             "select (select count(*) from pg_replication_slots) + (select count(*) from pg_publication) \
-             + (select count(*) from pg_namespace where nspname = 'walcast')",
+             + (select count(*) from pg_namespace where nspname = 'walcast') + (select count(*) from pg_event_trigger)",
             &[],
         )
         .await
@@ -102,6 +99,68 @@ async fn the_printed_sql_is_what_setup_does() {
     }
     assert_eq!(capture::pending_sql(&client, &wanted).await.unwrap(), Vec::<String>::new());
     no_failure(&check_source(&client, &wanted).await);
+}
+
+#[tokio::test]
+async fn x06_a_role_without_privileges_is_told_what_to_have_run_and_then_looks_at_catalogs_itself() {
+    let server = source();
+    let admin = superuser(&server).await;
+    admin.batch_execute("create role service login replication; create table t (a int primary key)").await.unwrap();
+    let mut service = connect(&server, "service").await;
+    let wanted = installation(&["*"], &[]);
+    let patience = Duration::from_secs(10);
+    assert_eq!(capture::tick(&mut service, true, patience).await.unwrap(), None, "nothing is installed");
+    let error = capture::setup(&mut service, &wanted).await.unwrap_err();
+    assert!(!error.to_string().contains('\n') && error.hint().is_some_and(|h| h.contains("--print-sql")), "{error}");
+    let left = "select count(*) from pg_namespace where nspname = 'walcast'";
+    assert_eq!(admin.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0, "half of it was installed");
+
+    let printed = capture::pending_sql(&service, &wanted).await.unwrap();
+    let script: String = printed.iter().map(|sql| format!("{sql};\n")).collect();
+    // The slot needs a transaction of its own.
+    let (script, slot) = script.split_at(script.find("select pg_catalog.pg_create_logical").unwrap());
+    admin.batch_execute(script).await.unwrap();
+    admin.batch_execute(slot).await.unwrap();
+    assert_eq!(outcomes(&capture::setup(&mut service, &wanted).await.unwrap()), vec![Outcome::Unchanged; 4]);
+    no_failure(&check_source(&service, &wanted).await);
+    let tick = capture::tick(&mut service, true, patience).await.unwrap().unwrap();
+    assert_eq!((tick.blind, tick.failed), (Vec::<String>::new(), 0));
+    admin.batch_execute("alter event trigger walcast_drop disable; create role later").await.unwrap();
+    let tick = capture::tick(&mut service, false, patience).await.unwrap().unwrap();
+    assert_eq!((tick.blind, tick.roles), (vec!["walcast_drop is not enabled always".to_owned()], 1));
+    let findings = check_source(&service, &wanted).await;
+    assert_eq!(finding(&findings, "walcast_drop is not enabled always").level, Level::Fail);
+}
+
+#[tokio::test]
+async fn a_tick_waits_for_another_one_but_not_for_ever() {
+    let server = source();
+    let mut client = superuser(&server).await;
+    capture::setup(&mut client, &installation(&["*"], &[])).await.unwrap();
+    let other = superuser(&server).await;
+    other.batch_execute("begin isolation level repeatable read; select walcast.tick()").await.unwrap();
+    let error = capture::tick(&mut client, false, Duration::from_millis(200)).await.unwrap_err();
+    assert!(matches!(error, Error::Waiting) && error.hint().is_some(), "{error}");
+    let waiting = tokio::spawn(async move { capture::tick(&mut client, false, Duration::from_secs(60)).await });
+    other.batch_execute("commit").await.unwrap();
+    assert!(waiting.await.unwrap().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn another_version_or_configuration_is_replaced_and_then_everything_is_compared() {
+    let server = source();
+    let mut client = superuser(&server).await;
+    let mut wanted = installation(&["*"], &[]);
+    capture::setup(&mut client, &wanted).await.unwrap();
+    client.batch_execute("create role r password 'x'").await.unwrap();
+    capture::tick(&mut client, false, Duration::from_secs(10)).await.unwrap();
+    wanted.passwords = true;
+    let findings = check_source(&client, &wanted).await;
+    assert_eq!(finding(&findings, "of another version or configuration").level, Level::Warn);
+    let steps = capture::setup(&mut client, &wanted).await.unwrap();
+    assert_eq!(outcomes(&steps), [Outcome::Unchanged, Outcome::Unchanged, Outcome::Done, Outcome::Unchanged]);
+    let tick = capture::tick(&mut client, false, Duration::from_secs(10)).await.unwrap().unwrap();
+    assert_eq!(tick.roles, 1, "the password is told: {tick:?}");
 }
 
 #[tokio::test]
@@ -124,12 +183,23 @@ async fn x01_only_the_selected_tables_are_published_whatever_their_names() {
     assert_eq!(published(&client, &wanted).await, [hostile, "public.keep(a)", "public.p1(a)"]);
     no_failure(&check_source(&client, &wanted).await);
 
-    client.batch_execute("create table public.later (a int primary key)").await.unwrap();
-    let findings = check_source(&client, &wanted).await;
-    assert_eq!(finding(&findings, "does not cover public.later").level, Level::Fail);
-    let steps = capture::setup(&mut client, &wanted).await.unwrap();
-    assert_eq!(outcomes(&steps), [Outcome::Unchanged, Outcome::Done, Outcome::Unchanged]);
+    // What comes to be selected is published by the capture, with those who make it.
+    client
+        .batch_execute("create table public.later (a int primary key); create table public.drop_it (a int)")
+        .await
+        .unwrap();
+    no_failure(&check_source(&client, &wanted).await);
     assert_eq!(published(&client, &wanted).await.len(), 4);
+    client.batch_execute("alter table drop_it rename to kept; alter table keep rename to drop_it").await.unwrap();
+    let steps = capture::setup(&mut client, &wanted).await.unwrap();
+    assert_eq!(outcomes(&steps), vec![Outcome::Unchanged; 4]);
+    assert_eq!(published(&client, &wanted).await, [hostile, "public.kept(a)", "public.later(a)", "public.p1(a)"]);
+    // What an event trigger did not see is published by the next tick.
+    client.batch_execute("alter event trigger walcast_ddl_end disable; create table unseen (a int)").await.unwrap();
+    let findings = check_source(&client, &wanted).await;
+    assert_eq!(finding(&findings, "does not cover public.unseen").level, Level::Fail);
+    capture::setup(&mut client, &wanted).await.unwrap();
+    no_failure(&check_source(&client, &wanted).await);
 
     let error = capture::setup(&mut client, &installation(&["*"], &[])).await.unwrap_err();
     assert!(matches!(error, Error::PublicationKind { .. }) && error.hint().is_some(), "{error}");
@@ -144,11 +214,11 @@ async fn what_somebody_else_made_is_neither_used_nor_removed() {
     client.batch_execute("select pg_create_logical_replication_slot('walcast', 'test_decoding')").await.unwrap();
     let error = capture::setup(&mut client, &wanted).await.unwrap_err();
     assert_eq!(error.to_string(), "slot \"walcast\" exists but its output plugin is test_decoding, not pgoutput");
-    assert!(capture::teardown(&client, &wanted).await.is_err());
+    assert!(capture::teardown(&mut client, &wanted).await.is_err());
     client.batch_execute("select pg_drop_replication_slot('walcast')").await.unwrap();
-    let steps = capture::teardown(&client, &wanted).await.unwrap();
+    let steps = capture::teardown(&mut client, &wanted).await.unwrap();
     assert!(
-        matches!(&steps[1..], [Step { outcome: Outcome::Kept(_), .. }, Step { outcome: Outcome::Kept(_), .. }]),
+        matches!(&steps[2..], [Step { outcome: Outcome::Kept(_), .. }, Step { outcome: Outcome::Kept(_), .. }]),
         "{steps:?}"
     );
 }

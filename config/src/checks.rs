@@ -35,7 +35,12 @@ pub(crate) fn check(path: &Path, text: &str) -> Result<Config, Error> {
 }
 
 fn roles(raw: raw::Roles) -> Roles {
-    Roles { replicate: raw.replicate.unwrap_or(true), passwords: raw.passwords.unwrap_or(false), exclude: raw.exclude }
+    Roles {
+        replicate: raw.replicate.unwrap_or(true),
+        passwords: raw.passwords.unwrap_or(false),
+        exclude: raw.exclude,
+        adopt: raw.adopt,
+    }
 }
 
 /// The file that complaints are about.

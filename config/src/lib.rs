@@ -24,7 +24,7 @@ mod tests;
 mod units;
 
 pub use error::{Error, Place, Problem};
-pub use selection::{OWN_SCHEMA, Pattern, Selection};
+pub use selection::{LikePattern, OWN_SCHEMA, Pattern, Selection};
 pub use units::{parse_duration, parse_size};
 
 /// The whole configuration.
@@ -119,6 +119,8 @@ pub struct Roles {
     pub passwords: bool,
     /// Roles left alone. Default: none.
     pub exclude: Vec<String>,
+    /// Roles that targets have already and that may be altered there. Default: none.
+    pub adopt: Vec<String>,
 }
 
 /// A database applied to.

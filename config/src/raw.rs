@@ -62,6 +62,8 @@ pub(crate) struct Roles {
     pub(crate) passwords: Option<bool>,
     #[serde(default)]
     pub(crate) exclude: Vec<String>,
+    #[serde(default)]
+    pub(crate) adopt: Vec<String>,
 }
 
 /// A target; its own [apply] keys stand beside its name. (`flatten` would switch `deny_unknown_fields` off.)

@@ -28,10 +28,27 @@ impl Selection {
         !is_internal(schema) && any(&self.tables) && !any(&self.exclude)
     }
 
+    /// The patterns as LIKE has them.
+    pub fn patterns_for_like(&self) -> impl Iterator<Item = LikePattern> {
+        let of = |patterns: &[Pattern], excluded| patterns.iter().map(|p| p.for_like(excluded)).collect::<Vec<_>>();
+        of(&self.tables, false).into_iter().chain(of(&self.exclude, true))
+    }
+
     /// Whether every table is replicated, those of the future included: `tables = ["*"]`, `exclude = []`.
     pub fn is_everything(&self) -> bool {
         self.exclude.is_empty() && self.tables.iter().any(Pattern::is_everything)
     }
+}
+
+/// A pattern for SQL's LIKE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LikePattern {
+    /// What matches is left out.
+    pub excluded: bool,
+    /// Of the schema.
+    pub schema: String,
+    /// Of the table.
+    pub table: String,
 }
 
 /// Schemas whose tables are nobody's data: PostgreSQL's own and walcast's.
@@ -73,6 +90,10 @@ impl Pattern {
     /// Whether this table's name matches.
     pub fn matches(&self, schema: &str, table: &str) -> bool {
         self.schema.matches(schema) && self.table.matches(table)
+    }
+
+    fn for_like(&self, excluded: bool) -> LikePattern {
+        LikePattern { excluded, schema: self.schema.for_like(), table: self.table.for_like() }
     }
 
     fn is_everything(&self) -> bool {
@@ -133,6 +154,14 @@ impl Glob {
             }
         }
         Some((Glob(pieces), rest))
+    }
+
+    fn for_like(&self) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Any => "%".to_owned(),
+            Piece::Text(text) => text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"),
+        };
+        self.0.iter().map(piece).collect()
     }
 
     fn is_any(&self) -> bool {
@@ -218,6 +247,15 @@ mod tests {
         for schema in ["pg_catalog", "pg_toast", "information_schema", "walcast"] {
             assert!(!all.selects(schema, "t"), "{schema}");
         }
+    }
+
+    #[test]
+    fn like_has_its_own_wildcards() {
+        let patterns: Vec<_> =
+            selection(&[r#""a%b\"."c_d*""#, "public.t_*x"], &["*.tmp*"]).patterns_for_like().collect();
+        let texts: Vec<_> = patterns.iter().map(|p| (p.excluded, p.schema.as_str(), p.table.as_str())).collect();
+        let expected = [(false, r"a\%b\\", r"c\_d*"), (false, "public", r"t\_%x"), (true, "%", "tmp%")];
+        assert_eq!(texts, expected);
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn every_default_in_the_example_is_the_codes() {
     // Every commented-out key, switched on, must change nothing.
     let is_key = |line: &str| line.strip_prefix('#').is_some_and(|l| l.starts_with(|c: char| c.is_ascii_lowercase()));
     let keys = EXAMPLE.lines().filter(|l| is_key(l)).count();
-    assert_eq!(keys, 16, "keys with a default in the example");
+    assert_eq!(keys, 17, "keys with a default in the example");
     let switched_on: String =
         EXAMPLE.lines().map(|l| if is_key(l) { &l[1..] } else { l }).map(|l| format!("{l}\n")).collect();
     let (explicit, implicit) = (parse(&switched_on).unwrap(), parse(EXAMPLE).unwrap());
@@ -49,7 +49,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.http.listen.as_deref(), Some("127.0.0.1:9464"));
     assert_eq!(config.targets[0].apply.batch_max_rows, 10_000);
     assert_eq!(config.targets[0].apply.batch_max_delay, Duration::from_millis(10));
-    assert!(config.roles.replicate && !config.roles.passwords);
+    assert!(config.roles.replicate && !config.roles.passwords && config.roles.adopt.is_empty());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use capture::preflight::{Finding, Level, check_source, check_target};
 use config::{Config, Target};
 
+use super::setup::wanted;
 use super::{installation, print};
 use crate::connect;
 use crate::failure::{Failure, Result};
@@ -19,7 +20,7 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
         published
     };
     for target in &config.targets {
-        let findings = target_findings(target, published.as_deref()).await;
+        let findings = target_findings(config, target, published.as_deref()).await;
         failed += report(&target.name, &findings)?;
     }
     match failed {
@@ -42,11 +43,21 @@ async fn source(config: &Config) -> (Vec<Finding>, Option<Vec<capture::Published
     (findings, published.ok())
 }
 
-async fn target_findings(target: &Target, published: Option<&[capture::PublishedTable]>) -> Vec<Finding> {
+async fn target_findings(
+    config: &Config,
+    target: &Target,
+    published: Option<&[capture::PublishedTable]>,
+) -> Vec<Finding> {
     match connect::target(target).await {
         Ok(client) => {
             let mut findings = vec![Finding::pass("the target can be reached")];
             findings.extend(check_target(&client, published).await);
+            // Whether the source can be asked was said before.
+            if let Ok(source) = connect::source(&config.source.conninfo).await
+                && let Ok(wanted) = wanted(config, &target.name, &client, &source).await
+            {
+                findings.extend(capture::target::check(&client, &wanted).await);
+            }
             findings
         }
         Err(failure) => vec![unreachable(&failure)],

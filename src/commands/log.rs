@@ -1,5 +1,7 @@
 //! `walcast log ls|check|dump`: looking into the log, whether a service runs on it or not.
 
+mod message;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -7,6 +9,8 @@ use config::Config;
 use decoder::{Change, ColumnValue, Lsn, Relation, RelationId, Tuple, TypeOid};
 use segment_log::{Inspector, Piece, SegmentSummary};
 use serde_json::{Map, Value, json};
+
+use message::Ddl;
 
 use super::print;
 use crate::failure::{Failure, Result, with_causes};
@@ -142,6 +146,9 @@ impl Dump<'_> {
         let Some(wanted) = self.range.table else {
             return !matches!(change, Change::Relation(_) | Change::Type { .. });
         };
+        if let Some(ddl) = ddl(change) {
+            return ddl.is_about(wanted);
+        }
         let is_wanted = |id: &RelationId| self.table(*id) == wanted;
         match change {
             Change::Relation(_) | Change::Type { .. } | Change::Message { .. } => false,
@@ -159,6 +166,9 @@ impl Dump<'_> {
 
     fn line(&self, info: &segment_log::TransactionInfo, change: &Change<'_>) -> String {
         let (kind, fields) = self.fields(change);
+        if let (false, Some(ddl)) = (self.json, ddl(change)) {
+            return ddl.lines();
+        }
         if self.json {
             let mut object = Map::new();
             object.insert("end_lsn".into(), json!(info.end_lsn.to_string()));
@@ -174,6 +184,9 @@ impl Dump<'_> {
     }
 
     fn fields(&self, change: &Change<'_>) -> (&'static str, Map<String, Value>) {
+        if let Some(ddl) = ddl(change) {
+            return ("ddl", ddl.fields());
+        }
         let mut fields = Map::new();
         let mut set = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
         if let Some(id) = change.relation() {
@@ -225,6 +238,13 @@ impl Dump<'_> {
             }
         }
         Value::Object(object)
+    }
+}
+
+fn ddl(change: &Change<'_>) -> Option<Ddl> {
+    match change {
+        Change::Message { prefix, content, .. } => Ddl::read(prefix, content),
+        _ => None,
     }
 }
 

@@ -26,6 +26,7 @@ fn installation(config: &Config) -> Installation {
         slot: config.source.slot.clone(),
         publication: config.source.publication.clone(),
         selection: config.source.selection.clone(),
+        passwords: config.roles.passwords,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::failure::Result;
 /// # Errors
 /// The source cannot be reached, or the slot is in use.
 pub(crate) async fn run(config: &Config) -> Result<()> {
-    let client = connect::source(&config.source.conninfo).await?;
-    let steps = capture::teardown(&client, &installation(config)).await?;
+    let mut client = connect::source(&config.source.conninfo).await?;
+    let steps = capture::teardown(&mut client, &installation(config)).await?;
     print_steps(&steps, "removed", "absent")
 }

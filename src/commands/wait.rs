@@ -13,6 +13,8 @@ use crate::service::applied_offline;
 
 /// Between two looks while the service is down.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long transactions may be in the way of comparing the catalogs.
+const TICK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns when the target has applied the position. A service that is down may come up meanwhile.
 ///
@@ -23,7 +25,7 @@ pub(crate) async fn run(config: &Config, name: &str, lsn: Option<Lsn>, timeout: 
     let timeout = timeout.map(seconds).transpose()?;
     let lsn = match lsn {
         Some(lsn) => lsn,
-        None => capture::passable_lsn(&connect::source(&config.source.conninfo).await?).await?,
+        None => everything(config).await?,
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {
@@ -33,6 +35,17 @@ pub(crate) async fn run(config: &Config, name: &str, lsn: Option<Lsn>, timeout: 
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
+}
+
+/// A position after everything that the source has now, roles and the values of sequences included: a look of the ticker's
+/// own kind puts them into the stream.
+async fn everything(config: &Config) -> Result<Lsn> {
+    let mut client = connect::source(&config.source.conninfo).await?;
+    if let Err(error) = capture::tick(&mut client, false, TICK_PATIENCE).await {
+        let failure = Failure::from(error);
+        eprintln!("walcast: roles, grants and sequences may be behind: {failure}");
+    }
+    Ok(capture::passable_lsn(&client).await?)
 }
 
 /// One attempt: by the service while it is there, else by a look at the target. `None`: not yet.

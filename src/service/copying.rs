@@ -106,7 +106,7 @@ impl Service {
     /// From where the log is kept for copies.
     pub(super) fn pins(&self) -> Vec<Option<Lsn>> {
         let names = || self.config.targets.iter().map(|target| &target.name);
-        let tables = names().filter_map(|name| self.marks.resyncing(name)).map(|(lsn, _)| lsn);
+        let tables = names().filter_map(|name| self.marks.resyncing(name)).map(|resync| resync.from);
         names().filter_map(|name| self.marks.bootstrapping(name)).chain(tables).map(Some).collect()
     }
 

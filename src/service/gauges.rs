@@ -37,6 +37,7 @@ impl Service {
         for (kind, count) in stream.changes() {
             counter!(names::DECODE_CHANGES, "kind" => kind).absolute(count);
         }
+        counter!(names::DDL_SKIPPED, "kind" => "unsigned").absolute(stream.dropped_messages());
         let Some(slot) = self.source.borrow().slot.clone() else { return };
         if let Some(bytes) = slot.retained_bytes {
             gauge!(names::SOURCE_SLOT_RETAINED_BYTES).set(gauge_value(bytes));

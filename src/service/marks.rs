@@ -22,6 +22,17 @@ pub(crate) struct Origin {
     pub system_id: u64,
 }
 
+/// A table that is copied again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resync {
+    /// The log is kept from here.
+    pub from: Lsn,
+    /// Schema and name.
+    pub table: (String, String),
+    /// The service does it by itself, not a command.
+    pub by_service: bool,
+}
+
 /// The facts of one log.
 #[derive(Debug, Clone)]
 pub(crate) struct Marks {
@@ -74,23 +85,22 @@ impl Marks {
         }
     }
 
-    /// From where the log is kept for a table that is copied again, and which one (schema, name). A mark that cannot be
-    /// read counts as none.
-    pub(crate) fn resyncing(&self, target: &str) -> Option<(Lsn, (String, String))> {
+    /// The table that is copied again. A mark that cannot be read counts as none.
+    pub(crate) fn resyncing(&self, target: &str) -> Option<Resync> {
         let text = fs::read_to_string(self.resyncing_path(target)).ok()?;
-        let (lsn, schema, table) = serde_json::from_str::<(String, String, String)>(&text).ok()?;
-        Some((lsn.parse().ok()?, (schema, table)))
+        let (lsn, schema, table, by_service) = serde_json::from_str::<(String, String, String, bool)>(&text).ok()?;
+        Some(Resync { from: lsn.parse().ok()?, table: (schema, table), by_service })
     }
 
     /// Remembers it, or that it is over.
     ///
     /// # Errors
     /// The file cannot be written or removed.
-    pub(crate) fn set_resyncing(&self, target: &str, from: Option<(Lsn, &(String, String))>) -> Result<()> {
+    pub(crate) fn set_resyncing(&self, target: &str, resync: Option<&Resync>) -> Result<()> {
         let path = self.resyncing_path(target);
-        match from {
-            Some((lsn, (schema, table))) => {
-                replace(&path, &serde_json::json!([lsn.to_string(), schema, table]).to_string())
+        match resync {
+            Some(Resync { from, table: (schema, table), by_service }) => {
+                replace(&path, &serde_json::json!([from.to_string(), schema, table, by_service]).to_string())
             }
             None => remove(&path),
         }
@@ -188,8 +198,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let marks = Marks::new(dir.path());
         let table = ("a.b\n".to_owned(), "\"c\" d".to_owned());
-        marks.set_resyncing("berlin", Some((Lsn::from_u64(7), &table))).unwrap();
-        assert_eq!(marks.resyncing("berlin"), Some((Lsn::from_u64(7), table)));
+        let resync = Resync { from: Lsn::from_u64(7), table, by_service: true };
+        marks.set_resyncing("berlin", Some(&resync)).unwrap();
+        assert_eq!(marks.resyncing("berlin"), Some(resync));
         marks.set_resyncing("berlin", None).unwrap();
         assert_eq!(marks.resyncing("berlin"), None);
     }

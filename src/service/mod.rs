@@ -13,13 +13,16 @@ mod marks;
 mod monitor;
 mod observer;
 mod offline;
+mod pending;
 mod pinning;
+mod recopy;
 mod requests;
 mod resync;
 mod retention;
 mod stream;
 mod target;
 mod temporary;
+mod ticker;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -38,6 +41,8 @@ use crate::{control, http, metrics};
 use copying::Copying;
 use hold::Holds;
 use monitor::SourceView;
+use pending::Pending;
+use recopy::Recopying;
 use target::Target;
 
 pub(crate) use temporary::Temporary;
@@ -45,6 +50,7 @@ pub(crate) use temporary::Temporary;
 pub(crate) use marks::Marks;
 pub(crate) use offline::{applied_offline, declare_offline, forget, status_offline};
 pub(crate) use pinning::{begin_bootstrap, bootstrap_progress, end_bootstrap};
+pub(crate) use resync::By;
 
 /// A clean stop takes no longer, whatever hangs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -61,10 +67,14 @@ pub(crate) struct Service {
     waiting_for: Mutex<Option<String>>,
     /// The slot and the source's end, looked at now and then.
     source: watch::Sender<SourceView>,
+    /// What is wrong with the capture of DDL.
+    complaint: watch::Sender<ticker::Complaint>,
     log: OnceLock<Log>,
     targets: Mutex<BTreeMap<String, Target>>,
     copying: Copying,
     holds: Holds,
+    recopying: Recopying,
+    pending: Pending,
     /// Only this target is applied to, and the log is kept for all.
     only: Option<String>,
     shutdown: CancellationToken,
@@ -80,10 +90,13 @@ impl Service {
             stream: Arc::default(),
             waiting_for: Mutex::default(),
             source: watch::Sender::default(),
+            complaint: watch::Sender::default(),
             log: OnceLock::new(),
             targets: Mutex::default(),
             copying: Copying::default(),
             holds: Holds::default(),
+            recopying: Recopying::default(),
+            pending: Pending::default(),
             only: None,
             shutdown,
         }
@@ -142,8 +155,14 @@ async fn answer_and_stream(service: &Arc<Service>, tasks: &mut JoinSet<()>, list
     // Before anybody can ask about them.
     service.start_targets(&log);
     tasks.spawn(control::serve(listener, Arc::clone(service), service.shutdown.clone()));
+    let conninfo = service.config.source.conninfo.clone();
+    tasks.spawn(ticker::run(conninfo, service.complaint.clone(), service.shutdown.clone()));
     if service.only.is_none() {
         tasks.spawn(retention::run(Arc::clone(service), service.shutdown.clone()));
+        for target in &service.config.targets {
+            tasks.spawn(recopy::run(Arc::clone(service), target.name.clone(), service.shutdown.clone()));
+            tasks.spawn(pending::run(Arc::clone(service), target.name.clone(), service.shutdown.clone()));
+        }
     }
     listening();
     stream::run(service, writer, log).await
@@ -161,7 +180,7 @@ impl Service {
     /// Starts applying to a target, unless that is going on already.
     fn start_target(&self, target: &config::Target, log: &Log) {
         let start = || {
-            let options = options(target, log);
+            let options = options(&self.config, target, log);
             let paused = self.marks.is_paused(&target.name);
             Target::start(options, log.clone(), paused, self.shutdown.child_token())
         };
@@ -169,7 +188,7 @@ impl Service {
     }
 }
 
-fn options(target: &config::Target, log: &Log) -> applier::TargetOptions {
+fn options(config: &Config, target: &config::Target, log: &Log) -> applier::TargetOptions {
     applier::TargetOptions {
         name: target.name.clone(),
         conninfo: target.conninfo.clone(),
@@ -177,7 +196,23 @@ fn options(target: &config::Target, log: &Log) -> applier::TargetOptions {
         only: None,
         batch_max_rows: target.apply.batch_max_rows,
         batch_max_delay: target.apply.batch_max_delay,
-        ddl: applier::DdlOptions::everything(&capture::ddl::state_sql(false)),
+        ddl: ddl_options(config),
+    }
+}
+
+/// What of the source's DDL, roles and grants is wanted on targets.
+fn ddl_options(config: &Config) -> applier::DdlOptions {
+    let (selection, roles) = (config.source.selection.clone(), config.roles.clone());
+    applier::DdlOptions {
+        functions: capture::target::functions_sql(roles.passwords).into(),
+        selected: Arc::new(move |schema, table| selection.selects(schema, table)),
+        roles: ddl::RoleOptions {
+            replicate: roles.replicate,
+            passwords: roles.passwords,
+            exclude: roles.exclude,
+            adopt: roles.adopt,
+        },
+        token: None,
     }
 }
 

@@ -5,7 +5,7 @@ use decoder::Lsn;
 use segment_log::Identity;
 
 use super::marks::{Marks, Origin};
-use super::stream;
+use super::{pending, stream};
 use crate::connect;
 use crate::failure::{Failure, Result, with_causes};
 use crate::status::{self, OFFLINE, position};
@@ -37,7 +37,8 @@ async fn source_offline(config: &Config) -> status::Source {
         Ok(slot) => (slot, None),
         Err(failure) => (None, Some(failure.to_string())),
     };
-    status::Source { state: OFFLINE.to_owned(), received_lsn: None, slot: slot.map(stream::slot_view), last_error }
+    let slot = slot.map(stream::slot_view);
+    status::Source { state: OFFLINE.to_owned(), slot, last_error, ..Default::default() }
 }
 
 async fn target_offline(config: &Config, target: &Target, end: Option<Lsn>) -> status::Target {
@@ -46,16 +47,22 @@ async fn target_offline(config: &Config, target: &Target, end: Option<Lsn>) -> s
         Ok(applied) => (applied, None),
         Err(failure) => (None, Some(failure.to_string())),
     };
+    let pending_grants = match connect::target(target).await {
+        Ok(client) => pending::look(&client).await.unwrap_or_default(),
+        // Why it cannot be reached is said already.
+        Err(_) => Vec::new(),
+    };
     status::Target {
         name: target.name.clone(),
         state: OFFLINE.to_owned(),
+        pending_grants,
         applied_lsn: applied.map(position),
         // What is visible may not be on the target's disk yet; nobody trims by this.
         checkpoint_lsn: applied.map(position),
         lag_bytes: applied.zip(end).map(|(applied, end)| end.bytes_since(applied).unwrap_or(0)),
         lag_seconds: None,
         last_error,
-        bootstrap: None,
+        ..Default::default()
     }
 }
 

@@ -20,7 +20,8 @@ impl Service {
             Some(running) => {
                 let mut view = running.view(head).0;
                 self.show_copying(&mut view);
-                self.show_set_aside(&mut view);
+                self.show_set_aside(&mut view, &running.watch().borrow().recopy);
+                self.show_pending(&mut view);
                 Some(view)
             }
             // Not started yet, or forgotten.

@@ -19,11 +19,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::hold::check_running;
+use super::marks::Resync;
 use super::offline::failure;
 use super::target::{self, Target, stopping};
 use super::{Service, options};
 use crate::failure::{Failure, Result, with_causes};
-use crate::status;
 
 /// How long the applier of the other tables is held at most.
 const HOLD_MAX: Duration = Duration::from_secs(10);
@@ -31,12 +31,27 @@ const HOLD_MAX: Duration = Duration::from_secs(10);
 /// A table by its two names.
 pub(crate) type Table = (String, String);
 
+/// Who copies a table again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// A person.
+    Command,
+    /// The service, because the stream did not carry what the table got.
+    Service,
+}
+
+impl By {
+    fn is_service(self) -> bool {
+        self == By::Service
+    }
+}
+
 impl Service {
     /// Keeps the log and has the applier leave the table alone. Returns from where the log is kept.
     ///
     /// # Errors
     /// The target is paused or has no checkpoint in the log, or another of its tables is being copied.
-    pub(crate) async fn begin_resync(&self, name: &str, table: &Table) -> Result<Lsn> {
+    pub(crate) async fn begin_resync(&self, name: &str, table: &Table, by: By) -> Result<Lsn> {
         let target = self.configured(name)?;
         let log = self.log().ok_or_else(stopping)?;
         let status = self.with_target(name, Target::watch)?.borrow().clone();
@@ -46,15 +61,14 @@ impl Service {
             check_running(name, &status)?;
         }
         let mark = self.marks.resyncing(name);
-        if let Some((_, other)) = mark.as_ref().filter(|(_, other)| other != table) {
-            let other = shown(other);
-            return Err(Failure::new(format!("table {other} of target \"{name}\" is being copied again"))
-                .hint(format!("run `walcast resync {name} --table {other}` to its end first")));
+        if let Some(mark) = mark.as_ref().filter(|mark| mark.table != *table || mark.by_service != by.is_service()) {
+            return Err(being_copied(name, mark));
         }
         let positions = log.positions();
-        let kept = mark.map(|(lsn, _)| lsn).filter(|lsn| *lsn >= positions.first_lsn);
+        let kept = mark.map(|mark| mark.from).filter(|lsn| *lsn >= positions.first_lsn);
         let pin = kept.unwrap_or(positions.appended_lsn);
-        self.marks.set_resyncing(name, Some((pin, table)))?;
+        let mark = Resync { from: pin, table: table.clone(), by_service: by.is_service() };
+        self.marks.set_resyncing(name, Some(&mark))?;
         let set_aside = applier::set_aside(&target.conninfo, &log.identity().into(), names(table), pin).await;
         set_aside.map_err(|e| failure(target, &e))?;
         target::reload(self.with_target(name, Target::commands)?).await?;
@@ -73,10 +87,12 @@ impl Service {
         let target = self.configured(name)?;
         let log = self.log().ok_or_else(stopping)?;
         let main = self.with_target(name, Target::watch)?;
-        let mut options = options(target, log);
+        let mut options = options(&self.config, target, log);
         (options.identity, options.only) = (options.identity.lane(&table.0, &table.1), Some(table.clone()));
         let mut lane = Lane::start(options, log.clone(), self.shutdown.child_token());
         lane.reach(name, || main.borrow().applied_lsn).await?;
+        // What was done to the table's definition up to where the lane is comes to it from the target's applier.
+        self.reach(name, lane.applied()).await?;
         let hold = self.hold(name)?;
         let level = async {
             let applied = hold.at(Lsn::ZERO).await?;
@@ -92,13 +108,24 @@ impl Service {
         self.marks.set_resyncing(name, None)?;
         Ok(format!("table {} of target \"{name}\" is level with the others at {reached}", shown(table)))
     }
+}
 
-    /// A table that is set aside is behind, and nothing else shows it.
-    pub(super) fn show_set_aside(&self, view: &mut status::Target) {
-        if let (None, Some((_, table))) = (&view.last_error, self.marks.resyncing(&view.name)) {
-            let text = format!("table {} is being copied again and gets no changes meanwhile", shown(&table));
-            view.last_error = Some(text);
-        }
+impl Service {
+    /// Returns once the target has applied the position.
+    async fn reach(&self, name: &str, goal: Option<Lsn>) -> Result<()> {
+        let mut status = self.with_target(name, Target::watch)?;
+        let last = status.wait_for(|s| s.applied_lsn >= goal || check_running(name, s).is_err()).await;
+        let last = last.map_err(|_| stopping())?.clone();
+        if last.applied_lsn >= goal { Ok(()) } else { check_running(name, &last) }
+    }
+}
+
+fn being_copied(name: &str, mark: &Resync) -> Failure {
+    let table = shown(&mark.table);
+    let failure = Failure::new(format!("table {table} of target \"{name}\" is being copied again"));
+    match mark.by_service {
+        true => failure.hint("the service does it by itself: wait until `walcast status` shows it no more"),
+        false => failure.hint(format!("run `walcast resync {name} --table {table}` to its end first")),
     }
 }
 
@@ -106,7 +133,7 @@ fn names(table: &Table) -> (&str, &str) {
     (&table.0, &table.1)
 }
 
-fn shown((schema, table): &Table) -> String {
+pub(super) fn shown((schema, table): &Table) -> String {
     capture::shown_table(schema, table)
 }
 
@@ -142,13 +169,16 @@ impl Lane {
             .hint(error.and_then(|e| e.hint).unwrap_or_else(|| "run the same command again".to_owned())))
     }
 
+    fn applied(&self) -> Option<Lsn> {
+        self.status.borrow().applied_lsn
+    }
+
     /// Stops it, and says up to where all of the table's changes are committed.
     async fn stop(mut self) -> Result<Lsn> {
         self.stop.cancel();
         let ended = (&mut self.task).await.map_err(|e| Failure::because("applying failed", &e))?;
         ended.map_err(|e| Failure::new(with_causes(&e)))?;
-        let applied = self.status.borrow().applied_lsn;
-        applied.ok_or_else(stopping)
+        self.applied().ok_or_else(stopping)
     }
 }
 

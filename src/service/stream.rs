@@ -179,6 +179,7 @@ impl Service {
             received_lsn: self.stream.received_lsn().map(position),
             slot: slot.map(slot_view),
             last_error: waiting.or_else(|| state.error().map(str::to_owned)),
+            capture_error: self.complaint.borrow().clone(),
         }
     }
 

@@ -156,7 +156,7 @@ fn view(name: &str, current: &Status, head: Head) -> status::Target {
         lag_bytes: current.applied_lsn.zip(head.lsn).map(|(applied, end)| end.bytes_since(applied).unwrap_or(0)),
         lag_seconds: current.applied_lsn.map(|_| lag_seconds(current.oldest_unapplied, head.silence)),
         last_error: current.last_error.as_ref().map(error_text),
-        bootstrap: None,
+        ..Default::default()
     }
 }
 

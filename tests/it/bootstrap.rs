@@ -27,8 +27,9 @@ fn schema(cluster: &Cluster) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    // Comments hold versions, \restrict a random key; walcast's publication is the source's alone.
-    let meant = |line: &&str| !line.starts_with("--") && !line.starts_with('\\') && !line.contains("walcast_it");
+    // Comments hold versions, \restrict a random key; walcast's publication and event triggers are the source's alone.
+    let is_own = |line: &str| line.contains("walcast_") || line.contains("walcast.");
+    let meant = |line: &&str| !line.starts_with("--") && !line.starts_with('\\') && !is_own(line);
     text.lines().filter(meant).filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect()
 }
 

@@ -37,14 +37,18 @@ async fn findings(client: &Client, capture: &Capture) -> Result<Vec<Finding>, Er
 
 /// Whether anything of it is there.
 pub(super) async fn is_there(client: &Client) -> Result<bool, Error> {
-    let sql = "select pg_catalog.to_regclass('walcast.shadow') is not null \
+    let sql = "select exists (select from pg_catalog.pg_class c \
+                   join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'walcast' where c.relname = 'shadow') \
                or exists (select from pg_catalog.pg_event_trigger where evtname like 'walcast\\_%')";
     source::scalar(client, sql, "look for the capture of DDL").await
 }
 
-/// Whether all of it is there, unchanged and of this version.
-pub(super) async fn is_current(client: &Client, capture: &Capture) -> Result<bool, Error> {
-    let sql = "select pg_catalog.to_regclass('walcast.installed') is not null";
+/// Whether all of it is there, unchanged and of this version. What this role may not look at might as well not be there.
+pub(crate) async fn is_current(client: &Client, capture: &Capture) -> Result<bool, Error> {
+    let sql = "select exists (select from pg_catalog.pg_class c \
+                   join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'walcast' \
+                   where c.relname = 'installed' and pg_catalog.has_schema_privilege(n.oid, 'usage') \
+                         and pg_catalog.has_table_privilege(c.oid, 'select'))";
     if !source::scalar(client, sql, "look for the capture of DDL").await? {
         return Ok(false);
     }

@@ -8,15 +8,15 @@
 //! The files in `capture/sql` are what runs; `capture/sql/README.md` describes the messages. [`install`] puts them into a
 //! source, [`state_sql`] is the part that a target needs too, so that both describe an object in the same words.
 //!
-//! `setup` does not call [`install`] yet: until targets apply what is captured, nobody is to wait for its being written.
-
 mod check;
 
 pub use check::check;
+pub(crate) use check::is_current;
 
+use config::Selection;
 use tokio_postgres::Client;
 
-use crate::{Error, Outcome, quote_identifier};
+use crate::{Error, Outcome, quote_identifier, quote_literal};
 
 /// How the capture is to be installed.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,17 @@ pub struct Capture {
     pub service_role: Option<String>,
     /// Whether role passwords, and secret options of foreign data objects, are part of the states.
     pub passwords: bool,
+    /// Which tables are to be published, where the publication is one of some tables that walcast made.
+    pub selected: Option<Selected>,
+}
+
+/// Tables for a publication.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// The publication's name.
+    pub publication: String,
+    /// Which tables.
+    pub selection: Selection,
 }
 
 /// Functions that describe objects; they write nothing.
@@ -35,12 +46,13 @@ const STATE: [&str; 3] = [
 ];
 
 /// What captures, in the order of installation.
-const CAPTURE: [&str; 8] = [
+const CAPTURE: [&str; 9] = [
     include_str!("../../sql/schema.sql"),
     include_str!("../../sql/scan.sql"),
     include_str!("../../sql/capture.sql"),
     include_str!("../../sql/roles.sql"),
     include_str!("../../sql/events.sql"),
+    include_str!("../../sql/publish.sql"),
     include_str!("../../sql/tick.sql"),
     include_str!("../../sql/pins.sql"),
     include_str!("../../sql/secret.sql"),
@@ -80,12 +92,28 @@ pub fn install_sql(capture: &Capture) -> String {
 
 /// What makes the functions and tables.
 fn files(capture: &Capture) -> String {
-    format!("{}\n{}", state_sql(capture.passwords), CAPTURE.join("\n"))
+    let selected = selected_sql(capture.selected.as_ref());
+    format!("{}\n{}\n{selected}", state_sql(capture.passwords), CAPTURE.join("\n"))
+}
+
+/// What is to be published, for `publish.sql`.
+fn selected_sql(selected: Option<&Selected>) -> String {
+    let mut sql = "delete from walcast.published;\ndelete from walcast.selected;".to_owned();
+    let Some(Selected { publication, selection }) = selected else { return sql };
+    sql += &format!("\ninsert into walcast.published (publication) values ({});", quote_literal(publication));
+    for pattern in selection.patterns_for_like() {
+        let (schema, table) = (quote_literal(&pattern.schema), quote_literal(&pattern.table));
+        sql += &format!(
+            "\ninsert into walcast.selected values ({}, {schema}, {table}) on conflict do nothing;",
+            pattern.excluded
+        );
+    }
+    sql
 }
 
 /// An SQL expression for the digest of a text.
 pub(crate) fn digest(text: &str) -> String {
-    let literal = crate::quote_literal(text);
+    let literal = quote_literal(text);
     format!("pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({literal}, 'UTF8')), 'hex')")
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use tokio_postgres::Client;
 
 use super::{Finding, Found, finding, shown_tables, some_of, version};
-use crate::setup::{Publication, selected_tables, slot_is_ours};
+use crate::setup::{Publication, selected_tables, slot_is_ours, wanted_capture};
 use crate::source::{published_tables, scalar, server_version, slot};
-use crate::{Installation, Slot, shown_table};
+use crate::{Installation, Slot, ddl, shown_table};
 
 const RUN_SETUP: &str = "run `walcast setup`";
 
@@ -17,7 +17,7 @@ pub async fn check_source(client: &Client, installed: &Installation) -> Vec<Find
         Ok(existing) => existing,
         Err(e) => return vec![Finding::unknown(&e)],
     };
-    vec![
+    let mut findings = vec![
         finding(version(client).await),
         finding(minor_release(client).await),
         finding(primary(client).await),
@@ -29,7 +29,12 @@ pub async fn check_source(client: &Client, installed: &Installation) -> Vec<Find
         finding(replica_identity(client, installed).await),
         finding(unlogged(client, installed).await),
         finding(large_objects(client).await),
-    ]
+    ];
+    match wanted_capture(client, installed).await {
+        Ok(capture) => findings.extend(ddl::check(client, &capture).await),
+        Err(e) => findings.push(Finding::unknown(&e)),
+    }
+    findings
 }
 
 /// The first minor release of each major version with the fixes of logical decoding that lost or repeated changes.

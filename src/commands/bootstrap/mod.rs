@@ -80,7 +80,7 @@ fn chosen<'a>(config: &'a Config, names: &[String], all: bool) -> Result<Vec<&'a
     }
 }
 
-pub(super) async fn options(config: &Config, target: &Target, schema: Schema, effort: Effort) -> Result<Options> {
+pub(crate) async fn options(config: &Config, target: &Target, schema: Schema, effort: Effort) -> Result<Options> {
     let (source, _) = replication::probe(&config.source.conninfo, &config.source.slot).await?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(Options {

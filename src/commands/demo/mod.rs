@@ -3,6 +3,7 @@
 //! It is the service of `walcast run`, in this process, with a configuration of its own; only the clusters and the load
 //! are the demo's.
 
+mod changes;
 mod compare;
 mod load;
 mod stage;
@@ -16,6 +17,7 @@ use super::print;
 use crate::control::{self, Answer, Request};
 use crate::failure::{Failure, Result};
 use crate::service;
+use changes::Changes;
 use load::Load;
 use stage::Stage;
 use table::Live;
@@ -67,16 +69,24 @@ async fn until_finished<T>(task: &tokio::task::JoinHandle<T>) {
     }
 }
 
-/// Load, table, comparison.
+/// Schema and rows, load, DDL among it, table, comparison.
 async fn show(stage: &Stage, seconds: u64) -> Result<()> {
     wait_for_service(stage).await?;
     stage.fill().await?;
+    wait_for_targets(stage).await?;
     let load = Load::start(stage.source(), RATE).await?;
     let mut live = Live::new();
     let started = Instant::now();
+    let mut changes = Changes::within(Duration::from_secs(seconds));
     while started.elapsed() < Duration::from_secs(seconds) {
         tokio::time::sleep(REFRESH).await;
+        if let Some(text) = changes.make_due(stage, started.elapsed()).await? {
+            live.note(&text)?;
+        }
         live.show(started.elapsed(), load.committed(), &status(stage).await?)?;
+    }
+    while let Some(text) = changes.make_due(stage, Duration::MAX).await? {
+        live.note(&text)?;
     }
     let committed = load.stop().await?;
     print(&format!("load ended after {committed} transactions; waiting for the targets\n"))?;

@@ -21,7 +21,7 @@ create table pgbench_accounts (aid int primary key, bid int, abalance int, fille
 create table pgbench_history (tid int, bid int, aid int, delta int, mtime timestamp, filler char(22));
 ";
 
-/// Their rows. It is one transaction of 100,011 rows, replicated like any other.
+/// Their rows, in one transaction of 100,011 rows, replicated like any other.
 const ROWS: &str = "
 begin;
 insert into public.pgbench_branches select b, 0, '' from generate_series(1, 1) b;
@@ -67,7 +67,11 @@ impl Server {
         self.cluster.conninfo(DATABASE).to_string()
     }
 
-    async fn execute(&self, sql: &str) -> Result<()> {
+    /// Runs a script.
+    ///
+    /// # Errors
+    /// The server refuses it.
+    pub(crate) async fn execute(&self, sql: &str) -> Result<()> {
         let done = self.connect().await?.batch_execute(sql).await;
         done.map_err(|e| Failure::new(format!("{}: {}", self.name, capture::one_line(&e))))
     }
@@ -101,24 +105,22 @@ impl Stage {
         format!("PostgreSQL {}: {}", self.source.cluster.version(), servers.join(", "))
     }
 
-    /// Tables everywhere, `walcast setup`, `walcast bootstrap --no-copy --all`: the targets equal the source, empty.
+    /// `walcast setup`, `walcast bootstrap --no-copy --all`: the targets equal the source, empty.
     ///
     /// # Errors
     /// A server does not do it.
     pub(crate) async fn install(&self) -> Result<()> {
-        for server in self.servers() {
-            // A session's search_path is empty on purpose.
-            server.execute(&format!("set search_path = public; {SCHEMA}")).await?;
-        }
         commands::setup::run(&self.config).await?;
         commands::bootstrap::declare(&self.config, &[], true).await
     }
 
-    /// The first rows of the source.
+    /// Tables and their first rows, at the source.
     ///
     /// # Errors
     /// The source does not take them.
     pub(crate) async fn fill(&self) -> Result<()> {
+        // A session's search_path is empty on purpose.
+        self.source.execute(&format!("set search_path = public; {SCHEMA}")).await?;
         self.source.execute(ROWS).await
     }
 

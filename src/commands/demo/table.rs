@@ -42,6 +42,16 @@ impl Live {
         print(&line(elapsed, committed, status))
     }
 
+    /// Shows a text, to stay, and the table below it from then on.
+    ///
+    /// # Errors
+    /// The output is closed.
+    pub(crate) fn note(&mut self, text: &str) -> Result<()> {
+        let up = if self.lines == 0 { String::new() } else { format!("\x1b[{}A\x1b[J", self.lines) };
+        self.lines = 0;
+        print(&format!("{up}{text}"))
+    }
+
     /// Shows how things ended, to stay.
     ///
     /// # Errors
