@@ -30,6 +30,9 @@ pub use again::copy_table;
 /// How often a snapshot is taken anew because a table was rewritten just then.
 const ATTEMPTS: u32 = 5;
 
+const NOT_REFRESHED: &str = "materialized views are as they were: tables were copied as of different moments; \
+    refresh them when the target is streaming";
+
 /// A target that is held for copying. Only one command can hold it.
 pub struct Bootstrap {
     options: Options,
@@ -123,6 +126,11 @@ impl Bootstrap {
         // Foreign keys need not hold between tables as of different positions.
         let level = (first != last && dump.is_some()).then_some(last);
         self.rest(&state, &snapshot, (dump.as_deref(), level), rest, progress).await?;
+        match first == last {
+            true => finish::refresh(&snapshot.keeper, &self.ledger.client).await?,
+            false if level.is_none() => progress.note(NOT_REFRESHED.to_owned()),
+            false => {}
+        }
         failpoint::reach(Failpoint::BeforeDeclare);
         self.ledger.flush().await?;
         applier::declare(&self.options.target, &self.options.identity, first).await?;
@@ -265,9 +273,6 @@ impl Bootstrap {
             dump.restore_parallel(&rest, self.options.jobs, how).await?;
         }
         sequences::copy(&snapshot.keeper, client, progress).await?;
-        if let (Some(dump), None) = (dump, level) {
-            finish::refresh(&snapshot.keeper, client, dump).await?;
-        }
         finish::analyze_partitioned(client).await
     }
 }
@@ -336,15 +341,15 @@ async fn empty(client: &Client, table: &Table, found: &Tables, in_parts: bool) -
 }
 
 /// Empties everything that is published, so that a target with the source's schema can be copied again. Its checkpoint
-/// has to be forgotten before. A copy that was begun already is left to be gone on with.
+/// has to be forgotten before. A copy that was begun already is left to be gone on with: that is told by `false`.
 ///
 /// # Errors
 /// A server cannot be reached; another table refers to one of these.
-pub async fn truncate(options: &Options) -> Result<(), Error> {
+pub async fn truncate(options: &Options) -> Result<bool, Error> {
     let options = named(options.clone());
     let ledger = Ledger::open(&options.target, &options.identity).await?;
     if ledger.state().await?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     let source = session::client(Whom::Source, &options.source).await?;
     let tables = catalog::published(&source, &options.publication).await?;
@@ -356,5 +361,6 @@ pub async fn truncate(options: &Options) -> Result<(), Error> {
     let sql = if list.is_empty() { "BEGIN".to_owned() } else { format!("BEGIN; TRUNCATE {list}") };
     ledger.client.batch_execute(&sql).await.map_err(Whom::Target.doing("empty the target's tables"))?;
     ledger.begin(Schema::Exists).await?;
-    ledger.client.batch_execute("COMMIT").await.map_err(Whom::Target.doing("empty the target's tables"))
+    ledger.client.batch_execute("COMMIT").await.map_err(Whom::Target.doing("empty the target's tables"))?;
+    Ok(true)
 }

@@ -4,6 +4,7 @@ use bootstrap::Progress;
 use config::Config;
 use decoder::Lsn;
 
+use super::bootstrap::display::Display;
 use super::{bootstrap as copying, print, target};
 use crate::cli::Effort;
 use crate::connect;
@@ -51,11 +52,22 @@ async fn copy_and_catch_up(config: &Config, name: &str, table: &(String, String)
     let copied = copied.map_err(|e| Failure::new(with_causes(&e)).maybe_hint(e.hint()))?;
     // What was copied before the log was kept cannot be caught up; the service has forgotten it.
     if copied.is_none_or(|lsn| lsn < pinned) {
-        let lsn = bootstrap::copy_table(&options, (&schema, &table), &Progress::default()).await?;
+        let lsn = copy_shown(name, &options, (&schema, &table)).await?;
         print(&format!("table {} is copied as of {lsn}\n", capture::shown_table(&schema, &table)))?;
     }
     let request = Request::EndResync { target: name.to_owned(), schema, table };
     print(&format!("{}\n", control::command(&config.log.dir, &request).await?))
+}
+
+async fn copy_shown(name: &str, options: &bootstrap::Options, table: (&str, &str)) -> Result<Lsn> {
+    let progress = Progress::default();
+    let mut display = Display::new(name);
+    let copied = tokio::select! {
+        copied = bootstrap::copy_table(options, table, &progress) => copied.map_err(Failure::from),
+        failure = display.show(None, &progress) => Err(failure),
+    };
+    display.finish(&progress, copied.is_ok())?;
+    copied
 }
 
 async fn begin(config: &Config, name: &str, schema: &str, table: &str) -> Result<Lsn> {

@@ -74,6 +74,25 @@ fn a_target_that_stopped_over_a_table_goes_on_once_that_is_copied_again() {
 }
 
 #[test]
+fn a_target_is_copied_again_with_what_is_made_of_its_tables() {
+    let (mirror, service) = mirror();
+    mirror.everywhere(
+        "CREATE MATERIALIZED VIEW steps AS SELECT step, count(*) FROM journal GROUP BY step;
+         CREATE MATERIALIZED VIEW all_steps AS SELECT count(*) FROM steps",
+    );
+    mirror.at_target(0, DAMAGE);
+    mirror.at_target(0, "REFRESH MATERIALIZED VIEW steps; REFRESH MATERIALIZED VIEW all_steps");
+    let told = mirror.walcast(&["resync", "berlin"]);
+    assert!(!told.contains("goes on where it stopped"), "{told}");
+    mirror.catch_up(&service);
+    for view in ["steps", "all_steps"] {
+        let sql = format!("SELECT string_agg(v::text, ',' ORDER BY v::text COLLATE \"C\") FROM {view} v");
+        assert_eq!(mirror.at_target(0, &sql), mirror.at_source(&sql), "{view}");
+    }
+    mirror.finish(service);
+}
+
+#[test]
 fn a_table_that_is_not_published_is_refused() {
     let (mirror, service) = mirror();
     let refused = mirror.run_cli(&["resync", "berlin", "--table", "public.nosuch"]);

@@ -33,7 +33,7 @@ impl Bootstrap {
             }
             attempts += 1;
         }
-        finish::refresh(&source, &self.ledger.client, &dump).await?;
+        finish::refresh(&source, &self.ledger.client).await?;
         self.ledger.finish().await
     }
 

@@ -19,7 +19,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const TABLES_SHOWN: usize = 8;
 
 /// What is shown of one target.
-pub(super) struct Display {
+pub(in crate::commands) struct Display {
     target: String,
     bars: Option<Bars>,
     began: Instant,
@@ -34,13 +34,18 @@ struct Bars {
 }
 
 impl Display {
-    pub(super) fn new(target: &str) -> Display {
+    pub(in crate::commands) fn new(target: &str) -> Display {
         let bars = std::io::stderr().is_terminal().then(Bars::new);
         Display { target: target.to_owned(), bars, began: Instant::now(), stage: None, last_line: Instant::now() }
     }
 
-    /// Shows until it is dropped, or until the service says that the copy is of no use any more.
-    pub(super) async fn show(&mut self, config: &Config, target: &Target, progress: &Progress) -> Failure {
+    /// Shows until it is dropped, or until the service says that the copy of this target is of no use any more. Of a
+    /// single table's copy the service is told nothing.
+    pub(in crate::commands) async fn show(
+        &mut self,
+        target: Option<(&Config, &Target)>,
+        progress: &Progress,
+    ) -> Failure {
         let mut told = Instant::now();
         loop {
             tokio::time::sleep(TICK).await;
@@ -48,7 +53,7 @@ impl Display {
             if let Err(failure) = self.update(progress, &view) {
                 return failure;
             }
-            if told.elapsed() >= TELL_SERVICE_EVERY {
+            if let Some((config, target)) = target.filter(|_| told.elapsed() >= TELL_SERVICE_EVERY) {
                 told = Instant::now();
                 if let Err(failure) = service::bootstrap_progress(config, target, for_service(&view)).await {
                     return failure;
@@ -83,7 +88,7 @@ impl Display {
     }
 
     /// Takes the bars away, and says in a line what was done.
-    pub(super) fn finish(&mut self, progress: &Progress, complete: bool) -> Result<(), Failure> {
+    pub(in crate::commands) fn finish(&mut self, progress: &Progress, complete: bool) -> Result<(), Failure> {
         if let Some(bars) = self.bars.take() {
             bars.all.clear().map_err(|e| Failure::because("could not write to the terminal", &e))?;
         }

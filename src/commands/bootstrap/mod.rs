@@ -1,6 +1,6 @@
 //! `walcast bootstrap TARGET…` and `walcast resync TARGET`: a target becomes equal to the source while that is written.
 
-mod display;
+pub(super) mod display;
 
 use bootstrap::{Bootstrap, Copied, Options, Progress, RolePolicy, Schema};
 use config::{Config, Target};
@@ -52,7 +52,7 @@ pub(crate) async fn run(config: &Config, names: &[String], all: bool, wish: Wish
         for target in chosen(config, names, all)? {
             let schema = if wish.schema_exists { Schema::Exists } else { Schema::Copied };
             let options = options(config, target, schema, wish.effort).await?;
-            copy(config, target, options).await.map_err(|failure| of(target, failure))?;
+            copy(config, target, options, false).await.map_err(|failure| of(target, failure))?;
         }
         Ok(())
     };
@@ -67,8 +67,8 @@ pub(crate) async fn resync(config: &Config, name: &str, effort: Effort) -> Resul
     let target = target(config, name)?;
     let copied = async {
         let options = options(config, target, Schema::Exists, effort).await?;
-        begin_anew(config, target, &options).await.map_err(|failure| of(target, failure))?;
-        copy(config, target, options).await.map_err(|failure| of(target, failure))
+        let emptied = begin_anew(config, target, &options).await.map_err(|failure| of(target, failure))?;
+        copy(config, target, options, emptied).await.map_err(|failure| of(target, failure))
     };
     until_interrupted(copied).await
 }
@@ -99,15 +99,16 @@ pub(crate) async fn options(config: &Config, target: &Target, schema: Schema, ef
     })
 }
 
-/// Copies one target and has the log applied to it.
-async fn copy(config: &Config, target: &Target, options: Options) -> Result<()> {
+/// Copies one target and has the log applied to it. `begun`: the record of a copy is there because this command has just
+/// made it.
+async fn copy(config: &Config, target: &Target, options: Options, begun: bool) -> Result<()> {
     let bootstrap = Bootstrap::open(options).await?;
     let copied = match bootstrap.copied().await? {
         Some(copied) => copied,
         None => {
             // The log is kept from before the snapshot on.
             let pinned = service::begin_bootstrap(config, target).await?;
-            if bootstrap.is_resumed() {
+            if bootstrap.is_resumed() && !begun {
                 print(&format!("{}: goes on where it stopped\n", target.name))?;
             }
             copy_shown(config, target, &bootstrap, pinned).await?
@@ -126,7 +127,7 @@ async fn copy_shown(config: &Config, target: &Target, bootstrap: &Bootstrap, pin
     let mut display = Display::new(&target.name);
     let shown = async {
         let copying = bootstrap.copy(pinned, &progress);
-        let showing = display.show(config, target, &progress);
+        let showing = display.show(Some((config, target)), &progress);
         tokio::select! {
             copied = copying => copied.map_err(Failure::from),
             failure = showing => Err(failure),
@@ -155,8 +156,8 @@ async fn level(config: &Config, target: &Target, bootstrap: &Bootstrap, lsn: Lsn
     Ok(leveled?)
 }
 
-/// Forgets what a target has, and empties its tables. What a run before began is left to be gone on with.
-async fn begin_anew(config: &Config, target: &Target, options: &Options) -> Result<()> {
+/// Forgets what a target has, and empties its tables. What a run before began is left to be gone on with: `false`.
+async fn begin_anew(config: &Config, target: &Target, options: &Options) -> Result<bool> {
     let request = Request::Remove { target: target.name.clone() };
     if applier::checkpoint(&target.conninfo, &options.identity).await.map_err(|e| applier_failure(&e))?.is_some()
         && control::ask(&config.log.dir, &request).await?.is_none()
