@@ -141,13 +141,14 @@ begin
 end
 $$;
 
--- Columns of a relation that rows can be stored in, of a view, or of a composite type.
+-- Columns of a relation that rows can be stored in, of a view, or of a composite type. Only what generates a column names
+-- others: without a table, pg_get_expr does not collect the names of all of its columns each time.
 create or replace function walcast.columns(relation oid, comments jsonb) returns jsonb language plpgsql stable as $$
 begin
     return (
     select coalesce(jsonb_agg(jsonb_build_object('num', a.attnum, 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                    'not_null', nullif(a.attnotnull, false), 'default', case when a.atthasdef then (
-                       select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum) end)
+                       select pg_get_expr(d.adbin, case a.attgenerated when '' then 0 else d.adrelid end) from pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum) end)
                || case when comments is not null or a.attcollation <> t.typcollation or a.attgenerated <> '' or a.attidentity <> ''
                     or a.attstorage <> t.typstorage or a.attcompression <> '' or a.attstattarget >= 0 or a.attoptions is not null
                     or a.attfdwoptions is not null or a.attacl is not null or a.atthasmissing or not a.attislocal or a.attinhcount > 0

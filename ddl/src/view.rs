@@ -17,6 +17,7 @@ pub(crate) const MATERIALIZED: &[Phase] = &[
     indexes::rename,
     indexes::add,
     settings,
+    populated,
     indexes::settings,
     comments::comments,
 ];
@@ -67,6 +68,15 @@ fn query(turn: &Turn<'_>) -> Vec<Statement> {
         turn.statement(format!("DROP {}", turn.now.object)),
         turn.statement(format!("CREATE {}", definition(turn.after))),
     ]
+}
+
+/// Filled or emptied while nobody looked: of what was seen, a message tells that it was refreshed.
+fn populated(turn: &Turn<'_>) -> Vec<Statement> {
+    if !turn.changed(|state| state.populated) || turn.message.refresh.contains(&turn.after.identity) {
+        return Vec::new();
+    }
+    let data = if turn.after.populated == Some(false) { "NO DATA" } else { "DATA" };
+    vec![turn.statement(format!("REFRESH {} WITH {data}", turn.now.object))]
 }
 
 /// Defaults of a view's columns.

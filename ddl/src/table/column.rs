@@ -31,9 +31,9 @@ pub(crate) fn collate(column: &Column) -> String {
     column.collation.as_ref().map_or_else(String::new, |collation| format!(" COLLATE {collation}"))
 }
 
-/// Default, generated or identity.
+/// Default, generated or identity; a partition has its identity columns from its parent, by being attached.
 fn source_of_values(table: &State, column: &Column, message: &Message) -> String {
-    if column.identity.is_some() {
+    if column.identity.is_some() && table.parent.is_none() {
         return format!(" {}", identity(table, column, message));
     }
     match (&column.default, column.generated.as_deref()) {

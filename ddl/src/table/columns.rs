@@ -202,7 +202,7 @@ impl<'a> Altered<'a> {
     }
 
     fn identity(&self) -> Vec<Statement> {
-        if !self.changed(|column| &column.identity) {
+        if !self.changed(|column| &column.identity) || self.turn.after.parent.is_some() {
             return Vec::new();
         }
         match (&self.now.identity, &self.after.identity) {

@@ -100,6 +100,13 @@ impl Pair {
         outcomes
     }
 
+    /// Has the source look through everything, and applies what it finds.
+    pub(crate) async fn tick(&mut self) -> Vec<Outcome> {
+        const TICK: &str = "begin isolation level repeatable read; select walcast.tick(true); commit";
+        self.source.batch_execute(TICK).await.unwrap();
+        self.apply().await
+    }
+
     fn problem(&mut self, problem: String) {
         eprintln!("{problem}");
         self.problems.push(problem);

@@ -297,11 +297,7 @@ fn names_that_changed_while_nobody_looked_are_swapped_in_one_message() {
             "alter event trigger walcast_ddl_end enable always",
         ])
         .await;
-        pair.source
-            .batch_execute("begin isolation level repeatable read; select walcast.tick(true); commit")
-            .await
-            .unwrap();
-        pair.apply().await;
+        pair.tick().await;
         pair.compare("swapped");
     });
 }
