@@ -9,6 +9,7 @@ use decoder::TypeOid;
 
 use crate::error::Error;
 use crate::name::TableName;
+use crate::owner::Owner;
 
 /// A column of a target's table, by its place in [`Table::columns`]. Not a [`SourceColumn`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +41,8 @@ pub(crate) struct Table {
     pub(crate) sets: bool,
     /// Its columns; generated ones included.
     pub(crate) columns: Vec<Column>,
+    /// Who has to write it instead of the login.
+    pub(crate) owner: Option<Owner>,
 }
 
 /// A column on the target.
@@ -210,7 +213,7 @@ impl TableRow {
     pub(crate) fn with_columns(self, name: &TableName, rows: &[Row]) -> Result<Table, Error> {
         let columns = rows.iter().map(read_column).collect::<Result<Vec<_>, _>>()?;
         let TableRow { oid, partitioned, filtered, triggers, sets, stamp } = self;
-        Ok(Table { name: name.clone(), oid, stamp, partitioned, filtered, triggers, sets, columns })
+        Ok(Table { name: name.clone(), oid, stamp, partitioned, filtered, triggers, sets, columns, owner: None })
     }
 }
 

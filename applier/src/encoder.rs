@@ -14,7 +14,10 @@ pub(crate) const MESSAGE_MAX: usize = 0x3FFF_FFFE;
 /// Neighbouring rows of one table are inserted by one statement, in groups of these sizes.
 const GROUPS: [usize; 3] = [64, 8, 1];
 /// A Bind message counts its parameters in 16 bits.
-const PARAMETERS_MAX: usize = 65_535;
+const PARAMETERS_MAX: usize = 65_534;
+
+/// The type of a token.
+const TEXT: u32 = 25;
 
 /// Execute of the unnamed portal, without a limit of rows.
 pub(crate) const EXECUTE: [u8; 10] = [b'E', 0, 0, 0, 9, 0, 0, 0, 0, 0];
@@ -220,9 +223,11 @@ impl Encoder<'_> {
         let name = format!("w{}", self.statements);
         let rows = if let Operation::Insert { rows } = shape.operation { usize::from(rows) } else { 1 };
         let types = statement.parameters.iter().map(|parameter| parameter.type_oid.0);
-        let types = std::iter::repeat_n(types, rows).flatten().collect::<Vec<u32>>();
+        let owner = self.mapped.mapping.table.owner.as_ref();
+        let types =
+            owner.map(|_| TEXT).into_iter().chain(std::iter::repeat_n(types, rows).flatten()).collect::<Vec<u32>>();
         frontend::parse(&name, &statement.text, types, self.out).map_err(|_| self.too_large(statement.text.len()))?;
-        let head = bind_head(&name, &statement.parameters, rows);
+        let head = bind_head(&name, &statement.parameters, rows, owner.is_some());
         let prepared = Prepared { head, parameters: statement.parameters, counted: statement.counted };
         self.mapped.statements.insert(shape.clone(), prepared);
         Ok(())
@@ -240,8 +245,12 @@ impl Encoder<'_> {
         self.out.put_u8(b'B');
         self.out.put_u32(0);
         self.out.put_slice(&prepared.head);
-        let parameters = u16::try_from(prepared.parameters.len() * count).unwrap_or(u16::MAX);
-        self.out.put_u16(parameters);
+        let token = self.mapped.mapping.table.owner.as_ref().map(|owner| owner.token.as_str());
+        let parameters = prepared.parameters.len() * count + usize::from(token.is_some());
+        self.out.put_u16(u16::try_from(parameters).unwrap_or(u16::MAX));
+        if let Some(token) = token {
+            put_value(self.out, Some(&ColumnValue::Text(token.as_bytes())));
+        }
         for (new, old) in rows {
             for parameter in &prepared.parameters {
                 let side = if parameter.side == Side::New { new } else { old };
@@ -279,15 +288,16 @@ fn cell(format: &mut Cell, value: &ColumnValue<'_>) -> Cell {
     *format
 }
 
-/// Portal, name and formats of a Bind message.
-fn bind_head(name: &str, parameters: &[Parameter], rows: usize) -> Vec<u8> {
+/// Portal, name and formats of a Bind message. A token before the parameters is a text, whatever format it is said to have.
+fn bind_head(name: &str, parameters: &[Parameter], rows: usize, token: bool) -> Vec<u8> {
     let mut head = vec![0];
     head.extend_from_slice(name.as_bytes());
     head.push(0);
     let formats: Vec<u16> = parameters.iter().map(|parameter| u16::from(parameter.binary)).collect();
     match formats.split_first() {
         Some((first, rest)) if rest.iter().any(|format| format != first) => {
-            head.put_u16(u16::try_from(formats.len() * rows).unwrap_or(u16::MAX));
+            head.put_u16(u16::try_from(formats.len() * rows + usize::from(token)).unwrap_or(u16::MAX));
+            head.extend_from_slice(if token { &[0, 0] } else { &[] });
             (0..rows).flat_map(|_| &formats).for_each(|format| head.put_u16(*format));
         }
         Some((first, _)) => {

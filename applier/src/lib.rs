@@ -41,6 +41,7 @@ mod name;
 mod net;
 mod observer;
 mod ordered;
+mod owner;
 mod pipeline;
 mod relations;
 mod run;

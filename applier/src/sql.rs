@@ -26,6 +26,7 @@ use decoder::TypeOid;
 use crate::catalog::{Column, SourceColumn, TargetColumn};
 use crate::mapping::Mapping;
 use crate::name::quote;
+use crate::owner;
 
 /// How one column of a tuple takes part in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,7 +110,17 @@ pub(crate) struct Statement {
 }
 
 /// Writes the statement for a change of this shape.
+///
+/// What the table's owner has to run says itself whether it hit one row.
 pub(crate) fn statement(mapping: &Mapping, shape: &Shape) -> Statement {
+    let Some(owner) = &mapping.table.owner else { return plain(mapping, shape) };
+    let inner = plain(mapping, &Shape { guard: Guard::Guarded, ..shape.clone() });
+    let rows = if let Operation::Insert { rows } = shape.operation { usize::from(rows) } else { 1 };
+    let text = owner.wrapped(&inner.text, inner.parameters.len() * rows);
+    Statement { text, counted: false, ..inner }
+}
+
+fn plain(mapping: &Mapping, shape: &Shape) -> Statement {
     let mut writer = Writer { mapping, shape, parameters: Vec::new() };
     let (text, counted) = match shape.operation {
         Operation::Insert { rows } => (writer.insert(rows), false),
@@ -317,6 +328,9 @@ impl Writer<'_> {
     /// cast has no modifier: with one it would cut off what an assignment refuses.
     fn converted(&self, parameter: Parameter, number: usize) -> String {
         let Column { type_oid, bare_type, .. } = self.mapping.target(parameter.column);
+        if self.mapping.table.owner.is_some() {
+            return owner::parameter(number, bare_type);
+        }
         if parameter.type_oid == *type_oid {
             return format!("${number}");
         }

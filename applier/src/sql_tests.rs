@@ -51,6 +51,7 @@ fn mapping(change: impl FnOnce(&mut Relation, &mut Table)) -> Mapping {
             column("v", TEXT, "text"),
             column("id", INT4, "integer"),
         ],
+        owner: None,
     };
     change(&mut relation, &mut table);
     Mapping::new(relation, table).expect("all columns are there")
@@ -193,4 +194,18 @@ fn truncate_keeps_its_flags() {
         truncate(&[plain.table.reference(), partitioned.table.reference()], options),
         r#"TRUNCATE ONLY "s"."t", "s"."t" RESTART IDENTITY CASCADE"#
     );
+}
+
+#[test]
+fn x05_what_the_owner_has_to_run_has_its_values_in_an_array() {
+    let owner = crate::owner::Owner::of("o'wner", "s", "secret");
+    let m = mapping(|_, table| table.owner = Some(owner));
+    let s = statement(&m, &shape(Operation::Insert { rows: 2 }, Identity::New, Guard::Plain, &BOTH, &[]));
+    let inner = r#"INSERT INTO "s"."t" ("id", "v") VALUES (($1[1])::integer, ($1[2])::text), (($1[3])::integer, ($1[4])::text)"#;
+    let values = "$2::pg_catalog.text, $3::pg_catalog.text, $4::pg_catalog.text, $5::pg_catalog.text";
+    let text = format!("SELECT walcast.write($1, 'o''wner', 's', '{inner}', ARRAY[{values}]::pg_catalog.text[])");
+    assert_eq!((s.text, s.counted), (text, false));
+    let s = statement(&m, &shape(Operation::Delete, Identity::OldKey, Guard::Plain, &[], &BOTH));
+    assert!(s.text.contains("1/(count(*) = 1)::int FROM c"), "{}", s.text);
+    assert!(!s.text.contains("secret"));
 }

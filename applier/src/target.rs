@@ -16,6 +16,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::mapping::{self, Mapping};
 use crate::message::Messages;
 use crate::observer::{Counts, DdlReport};
+use crate::owner::Owner;
 use crate::pipeline::{Expect, Failed, Problem, Transactions};
 use crate::relations::Relations;
 use crate::session::Session;
@@ -334,10 +335,25 @@ impl Target {
         }
         walk.changes.truncates += 1;
         let tables = self.truncated(&left, walk)?;
-        if left.len() == relations.len() && self.filter.level_at().is_none() {
-            return self.write_once(&sql::truncate(&tables, options), walk);
+        let whole = left.len() == relations.len() && self.filter.level_at().is_none();
+        let owner = tables.first().and_then(|(_, owner)| owner.clone());
+        let of_one = tables.iter().all(|(_, other)| *other == owner);
+        let names: Vec<String> = tables.iter().map(|(name, _)| name.clone()).collect();
+        if whole && of_one {
+            return self.write_as(owner.as_ref(), &sql::truncate(&names, options), walk).await;
         }
-        tables.iter().try_for_each(|table| self.write_once(&format!("DELETE FROM {table}"), walk))
+        for (table, owner) in &tables {
+            self.write_as(owner.as_ref(), &format!("DELETE FROM {table}"), walk).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a statement without parameters, as the owner where it has to be.
+    async fn write_as(&mut self, owner: Option<&Owner>, sql: &str, walk: &Walk) -> Result<(), BatchError> {
+        let Some(owner) = owner else { return self.write_once(sql, walk) };
+        self.settle().await?;
+        let done = self.session.query(&owner.wrapped(sql, 0), &[owner.token.as_str()]).await;
+        done.map(drop).map_err(|error| walk.blame(error))
     }
 
     pub(crate) async fn begin(&mut self, walk: &mut Walk) -> Result<(), BatchError> {
@@ -377,11 +393,12 @@ impl Target {
     }
 
     /// How the tables are written, and counted.
-    fn truncated(&mut self, relations: &[RelationId], walk: &Walk) -> Result<Vec<String>, BatchError> {
+    fn truncated(&mut self, relations: &[RelationId], walk: &Walk) -> Result<Vec<(String, Option<Owner>)>, BatchError> {
         let mut tables = Vec::with_capacity(relations.len());
         for relation in relations {
             let mapped = self.relations.mapped(*relation).ok_or(Error::UnknownRelation(*relation));
-            tables.push(mapped.map_err(|error| walk.blame(error))?.mapping.table.reference());
+            let table = &mapped.map_err(|error| walk.blame(error))?.mapping.table;
+            tables.push((table.reference(), table.owner.clone()));
             self.relations.count(*relation, 1);
         }
         Ok(tables)
@@ -431,7 +448,9 @@ impl Target {
         let rows = self.session.query(TABLE_QUERY, &[&name.schema, &name.table]).await?;
         let row = TableRow::read(&name, &rows)?;
         let columns = self.session.query(COLUMNS_QUERY, &[&row.oid]).await?;
-        let table = row.with_columns(&name, &columns)?;
+        let mut table = row.with_columns(&name, &columns)?;
+        table.owner = Owner::find(&mut self.session, self.options.ddl.token.as_ref(), &name.schema, &table.oid).await?;
+        table.sets &= table.owner.is_none();
         self.relations.map(relation, Mapping::new(definition, table)?);
         Ok(())
     }
@@ -454,7 +473,8 @@ impl Target {
     fn explain(&mut self, failed: Failed, change: &Change<'_>) -> Error {
         let operation = if matches!(change, Change::Delete { .. }) { "DELETE" } else { "UPDATE" };
         let mapped = change.relation().and_then(|relation| self.relations.mapped(relation));
-        let (table, filtered) = mapped.map_or((String::new(), false), |m| (m.label.clone(), m.mapping.table.filtered));
+        let of = |table: &crate::catalog::Table| table.filtered || table.owner.is_some();
+        let (table, filtered) = mapped.map_or((String::new(), false), |m| (m.label.clone(), of(&m.mapping.table)));
         match failed.problem {
             Problem::Rows(0) => Error::NoRow { operation, table },
             Problem::Rows(rows) => Error::SeveralRows { operation, table, rows },

@@ -173,8 +173,10 @@ begin
     end if;
     view := walcast.view_of(acting);
     if place = '' or namespace is not null then
-        before := walcast.planted(acting, namespace);
         lent := walcast.lend(acting, place);
+    end if;
+    if lent <> '' then
+        before := walcast.planted(acting, namespace);
     end if;
     perform set_config('walcast.job', statement, true);
     execute 'refresh materialized view ' || view;

@@ -27,6 +27,10 @@ const FINISH: &str = include_str!("../sql/target_finish.sql");
 /// What the login may read of the tables that only walcast's functions write.
 const READ_ONLY: &str = "walcast.role, walcast.pending_grant, walcast.caller, walcast.version";
 
+/// What an applier calls of the functions of replication origins: `pg_replication_origin_…`.
+const ORIGIN_FUNCTIONS: [&str; 7] =
+    ["create", "drop", "oid", "advance", "progress", "session_setup", "xact_setup"];
+
 /// What a target is to be given.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
@@ -122,9 +126,18 @@ fn rights(target: &Target) -> String {
                    where n.nspname = 'walcast' and c.relkind = 'r' loop\n\
              execute 'grant select, insert, update, delete, truncate on ' || t || {grantee};\n\
          end loop;\n\
+         -- a position that was declared by a superuser before 16 is in a replication origin\n\
+         if current_setting('server_version_num')::int < 160000\n\
+            and exists (select from pg_replication_origin o where o.roname ^@ 'walcast_') then\n\
+             for t in select p.oid::regprocedure from pg_proc p where p.pronamespace = 'pg_catalog'::regnamespace\n\
+                       and p.proname in ({origin}) loop\n\
+                 execute 'grant execute on function ' || t || {grantee};\n\
+             end loop;\n\
+         end if;\n\
          end $$",
         grantee = quote_literal(&format!(" to {name}")),
         alter = quote_literal(&format!("alter role {name}")),
+        origin = ORIGIN_FUNCTIONS.map(|f| format!("'pg_replication_origin_{f}'")).join(", "),
     ));
     sql.push(format!("revoke insert, update, delete, truncate on {READ_ONLY} from {name}"));
     sql.push(format!("grant select on walcast.code_in_the_way to {name}"));

@@ -297,7 +297,8 @@ async fn run_one<S: Session + Send>(
     let mut statement = statement.clone();
     if statement.creates_in.is_none() {
         let of_table = after.table.as_deref().and_then(quote::split).map(|(schema, _)| schema);
-        statement.creates_in = if class == "pg_namespace" { Some(String::new()) } else { after.schema.clone().or(of_table) };
+        statement.creates_in =
+            if class == "pg_namespace" { Some(String::new()) } else { after.schema.clone().or(of_table) };
     }
     if kinds::has_secrets(class, after)
         && let Some((start, _)) = statement.sql.split_once("OPTIONS (")

@@ -59,7 +59,7 @@ impl Token {
     }
 
     /// For a parameter; not to be written into the text of a statement, which others may see.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -28,7 +28,7 @@
 //!
 //! What depends on a grant option is revoked before it and granted after it. Privileges of columns are granted after those
 //! of their table and revoked before them; a REVOKE on a table takes those of its columns along, which are then given
-//! again. MAINTAIN is left out before 17, and only revoked where the source is known to know it.
+//! again. MAINTAIN is left out before 17, and only revoked where the source is known to know it, or nothing else is left.
 
 mod acl;
 mod defaults;

@@ -10,6 +10,7 @@ mod mapping;
 mod measure;
 mod messages;
 mod netting;
+mod owners;
 mod rig;
 mod source;
 mod volume;

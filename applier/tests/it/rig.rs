@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
 
 /// One server for all tests that run at the same time.
-fn shared_cluster() -> Arc<Cluster> {
+pub(crate) fn shared_cluster() -> Arc<Cluster> {
     static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     shared.upgrade().unwrap_or_else(|| {

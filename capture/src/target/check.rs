@@ -112,9 +112,11 @@ async fn code_in_the_way(client: &Client, target: &Target) -> Result<Finding, Er
     let rows = client.query(sql, &[&shown]).await.map_err(Error::doing(DOING))?;
     let tables: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
     let tables = tables.map_err(Error::doing(DOING))?;
-    Ok(Finding::when(tables.is_empty(), "writing rows runs nobody's code but a superuser's", || {
-        let text = format!("writing rows of these tables runs their owners' code with the login's rights: {}", some_of(&tables));
-        Finding::warn(text, "select * from walcast.code_in_the_way on the target names it; see docs/security.md")
+    Ok(Finding::pass(match tables.is_empty() {
+        true => "writing rows runs nobody's code but a superuser's".to_owned(),
+        false => {
+            format!("tables that run their owners' code are written as their owners, slowly: {}", some_of(&tables))
+        }
     }))
 }
 

@@ -159,7 +159,11 @@ impl Planner<'_> {
             Some(after) => self.translated(after.acl.as_deref().unwrap_or(&self.existing.default)),
             None => self.existing.initial.clone(),
         };
-        let had = before.map(|before| self.translated(before.acl.as_deref().unwrap_or(&self.existing.default)));
+        let had = before.map(|before| match &before.acl {
+            Some(acl) => self.translated(acl),
+            // the target's default may have what the source's version does not know
+            None => self.existing.default.iter().filter(|grant| grant.privilege != "MAINTAIN").cloned().collect(),
+        });
         let of_object = self.differences(&self.existing.acl, &wanted, &had.unwrap_or_default());
         let mut of_columns = Vec::new();
         for column in self.columns(after) {
@@ -213,7 +217,9 @@ impl Planner<'_> {
         let mut revoked = Vec::new();
         for grant in now {
             match at(wanted, grant) {
-                None if self.is_to_go(grant, at(had, grant).is_some()) => revoked.push((Verb::Revoke, grant.clone())),
+                None if at(had, grant).is_some() || self.is_to_go(grant, wanted) => {
+                    revoked.push((Verb::Revoke, grant.clone()));
+                }
                 Some(other) if grant.grantable && !other.grantable => {
                     revoked.push((Verb::RevokeOption, grant.clone()));
                 }
@@ -228,9 +234,11 @@ impl Planner<'_> {
         revoked.into_iter().chain(granted.into_iter().map(|grant| (Verb::Grant, grant))).collect()
     }
 
-    fn is_to_go(&self, grant: &Grant, had: bool) -> bool {
+    /// What the source has not, and is not known to have had. MAINTAIN it may not know: whoever has something else keeps it.
+    fn is_to_go(&self, grant: &Grant, wanted: &[Grant]) -> bool {
         let everybodys = grant.grantee.is_empty() || grant.grantee == self.existing.owner;
-        had || grant.privilege != "MAINTAIN" && (everybodys || self.known.is_ours(&grant.grantee))
+        let has_others = || wanted.iter().any(|other| other.grantee == grant.grantee);
+        (everybodys || self.known.is_ours(&grant.grantee)) && !(grant.privilege == "MAINTAIN" && has_others())
     }
 
     fn step(&mut self, place: Place<'_>, verb: Verb, grant: &Grant) {

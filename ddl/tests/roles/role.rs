@@ -115,7 +115,7 @@ fn adopted_roles_are_altered_and_keep_what_is_theirs_here() {
             .await
             .unwrap();
         match servers.login {
-            Login::Superuser => servers.options.roles.adopt = vec!["r".to_owned()],
+            Login::Superuser | Login::SuperuserAsOwner => servers.options.roles.adopt = vec!["r".to_owned()],
             Login::Least => drop(text(&servers.admin, "select walcast.adopt('r')").await),
         }
         servers.replicate(&["create role r login"]).await;

@@ -20,7 +20,10 @@ pub(crate) const LOGIN: &str = "walcast";
 /// Who walcast logs in as on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Login {
+    /// With his own rights.
     Superuser,
+    /// With the owners' rights all the same.
+    SuperuserAsOwner,
     Least,
 }
 
@@ -41,7 +44,7 @@ pub(crate) struct Servers {
 pub(crate) fn everywhere(test: impl AsyncFn(&mut Servers)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for installation in installations().unwrap() {
-        for login in [Login::Superuser, Login::Least] {
+        for login in [Login::Superuser, Login::SuperuserAsOwner, Login::Least] {
             runtime.block_on(async { test(&mut Servers::start(&installation, login).await).await });
         }
     }
@@ -80,12 +83,14 @@ impl Servers {
         let mut options = Options::everything(server_version);
         options.roles.passwords = true;
         let name = match login {
-            Login::Superuser => text(&admin, "select session_user").await,
+            Login::Superuser | Login::SuperuserAsOwner => text(&admin, "select session_user").await,
             Login::Least => LOGIN.to_owned(),
         };
         let token = capture::target::token(&source, "dst").await.unwrap().unwrap();
         if login == Login::Least {
             admin.batch_execute("create role walcast login").await.unwrap();
+        }
+        if login != Login::Superuser {
             options.rights = Rights::Owner(Token::new(token.clone()));
         }
         let digest = Some(capture::target::digest(&admin, &token).await.unwrap());
@@ -93,7 +98,7 @@ impl Servers {
             Setup { login: name.clone(), digest, passwords: true, tables: SEQUENCES.to_owned(), ..Setup::default() };
         admin.batch_execute(&capture::target::setup_sql(&setup)).await.unwrap();
         let target = connect(&target_server, "dst", Some(&name)).await;
-        if login == Login::Superuser {
+        if login != Login::Least {
             target.batch_execute("set session_replication_role = replica").await.unwrap();
         }
         Servers { _source_server: source_server, target_server, source, admin, target, options, login }

@@ -1,0 +1,132 @@
+//! X07: what a superuser sets up on a target, what the login can do then, and what `check` says of it.
+
+use capture::Outcome;
+use capture::preflight::{Finding, Level};
+use capture::target::{self, Target};
+use cluster::{Cluster, Installation, installations};
+use tokio_postgres::{Client, NoTls};
+
+async fn connect(server: &Cluster, user: Option<&str>) -> Client {
+    let conninfo = server.conninfo("postgres");
+    let conninfo = user.map_or(conninfo.to_string(), |user| server.conninfo("postgres").with("user", user).to_string());
+    let (client, connection) = tokio_postgres::connect(&conninfo, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+const TABLES: &str = "create table if not exists walcast.checkpoint (lsn pg_lsn)";
+
+/// A target with a login that has nothing, and tables of three owners.
+async fn prepared(installation: &Installation) -> (Cluster, Client, Target) {
+    let server = Cluster::builder().installation(installation.clone()).start().unwrap();
+    let admin = connect(&server, None).await;
+    let schema = "create role \"Log in\" login; create role app; create role other; create schema \"S 1\"; \
+         create table \"S 1\".\"T\" (id serial primary key); create table t (id int primary key); create table o (id int primary key); \
+         alter table \"S 1\".\"T\" owner to app; alter table t owner to app; alter table o owner to other";
+    admin.batch_execute(schema).await.unwrap();
+    let replicated = [("S 1", "T"), ("public", "t"), ("public", "o"), ("public", "not there")];
+    let wanted = Target {
+        login: "Log in".into(),
+        digest: Some(target::digest(&admin, "token").await.unwrap()),
+        adopt: vec!["app".into(), "postgres".into(), "nobody here".into()],
+        tables: TABLES.into(),
+        replicated: replicated.iter().map(|(schema, table)| ((*schema).into(), (*table).into())).collect(),
+        ..Target::default()
+    };
+    (server, admin, wanted)
+}
+
+async fn set_up(admin: &Client, wanted: &Target) {
+    admin.batch_execute(&format!("begin; {} commit", target::setup_sql(wanted))).await.unwrap();
+}
+
+fn level_of(findings: &[Finding], text: &str) -> Level {
+    let found = findings.iter().find(|finding| finding.text.contains(text));
+    found.unwrap_or_else(|| panic!("no \"{text}\" in {findings:#?}")).level
+}
+
+#[tokio::test]
+async fn x07_the_login_can_write_rows_and_nothing_else() {
+    for installation in installations().unwrap() {
+        let (server, admin, wanted) = prepared(&installation).await;
+        set_up(&admin, &wanted).await;
+        set_up(&admin, &wanted).await;
+        let login = connect(&server, Some("Log in")).await;
+        for allowed in [
+            "insert into \"S 1\".\"T\" default values",
+            "update t set id = id where id = 1",
+            "delete from t where id = 1",
+            "truncate t, o",
+            "select setval('\"S 1\".\"T_id_seq\"', 7)",
+            "insert into walcast.checkpoint values ('0/0')",
+            "select walcast.run('token', 'app', 'create index on public.t (id)', 'public')",
+            "do $$ begin if current_setting('session_replication_role') <> 'replica' then raise 'not a replica'; end if; end $$",
+        ] {
+            login.batch_execute(allowed).await.unwrap_or_else(|e| panic!("{allowed}: {e:?}"));
+        }
+        for refused in [
+            "set session_replication_role = origin",
+            "set role app",
+            "create table x (a int)",
+            "create table walcast.x (a int)",
+            "create index on t (id)",
+            "insert into walcast.role values ('other', 'adopted')",
+            "delete from walcast.caller",
+            "create role x",
+            "select walcast.run('token', 'other', 'select 1')",
+            "select walcast.run('token', 'postgres', 'select rolpassword from pg_authid')",
+            "select walcast.run('wrong', 'app', 'select 1')",
+        ] {
+            let error = login.batch_execute(refused).await.expect_err(refused);
+            assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{refused}: {error:?}");
+        }
+        let adopted = "select name from walcast.role";
+        let rows = admin.query(adopted, &[]).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["app"]);
+    }
+}
+
+#[tokio::test]
+async fn check_says_what_is_missing_and_what_is_too_much() {
+    let installation = Installation::newest().unwrap();
+    let (server, mut admin, wanted) = prepared(&installation).await;
+    let login = connect(&server, Some("Log in")).await;
+    let findings = target::check(&login, &wanted).await;
+    assert_eq!(level_of(&findings, "are not on the target"), Level::Fail);
+    set_up(&admin, &wanted).await;
+    let findings = target::check(&login, &wanted).await;
+    assert_eq!(level_of(&findings, "are of this version"), Level::Pass);
+    assert_eq!(level_of(&findings, "know the login"), Level::Pass);
+    assert_eq!(level_of(&findings, "no rights that it does not need"), Level::Pass);
+    assert_eq!(level_of(&findings, "roles' tables cannot be applied: other"), Level::Warn);
+    assert_eq!(level_of(&findings, "nobody's code but a superuser's"), Level::Pass);
+    let code = "create function f(int) returns int language sql immutable as 'select 1'; alter function f(int) owner to app; \
+         create index on t (f(id)); grant app to \"Log in\"; alter role \"Log in\" createrole; grant create on schema walcast to \"Log in\"";
+    admin.batch_execute(code).await.unwrap();
+    let findings = target::check(&login, &wanted).await;
+    assert_eq!(level_of(&findings, "public.t"), Level::Pass);
+    assert_eq!(level_of(&findings, "CREATEROLE, CREATE on schema walcast, membership in app"), Level::Warn);
+    let other = Target { digest: Some("another".into()), passwords: true, ..wanted.clone() };
+    let findings = target::check(&login, &other).await;
+    assert_eq!(level_of(&findings, "of another version or configuration"), Level::Fail);
+    assert_eq!(level_of(&findings, "do not know the login"), Level::Fail);
+    let superuser = Target { login: "postgres".into(), ..wanted };
+    assert_eq!(target::setup(&mut admin, &superuser).await.unwrap(), Outcome::Done);
+    assert_eq!(target::setup(&mut admin, &superuser).await.unwrap(), Outcome::Unchanged);
+    assert_eq!(level_of(&target::check(&admin, &superuser).await, "the login is a superuser"), Level::Warn);
+}
+
+#[tokio::test]
+async fn the_token_comes_from_the_sources_key() {
+    let source = Cluster::builder().set("wal_level", "logical").start().unwrap();
+    let mut client = connect(&source, None).await;
+    assert_eq!(target::token(&client, "a").await.unwrap(), None);
+    client.batch_execute("create schema walcast; create publication p").await.unwrap();
+    capture::ddl::install(&mut client, &capture::ddl::Capture::default()).await.unwrap();
+    let [a, again, b] = [
+        target::token(&client, "a").await.unwrap().unwrap(),
+        target::token(&client, "a").await.unwrap().unwrap(),
+        target::token(&client, "b").await.unwrap().unwrap(),
+    ];
+    assert!(a == again && a != b && a.len() == 64);
+}
