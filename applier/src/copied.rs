@@ -137,6 +137,11 @@ impl Filter {
         self.tables.contains_key(table)
     }
 
+    /// Nothing is applied to the table.
+    pub(crate) fn is_aside(&self, table: &TableName) -> bool {
+        self.tables.get(table) == Some(&Start::Never)
+    }
+
     /// Those of a schema.
     pub(crate) fn names_in(&self, schema: &str) -> impl Iterator<Item = TableName> + use<> {
         let names = self.tables.keys().filter(|name| name.schema == schema).cloned().collect::<Vec<_>>();

@@ -345,7 +345,9 @@ impl Error {
                 "give schema walcast to walcast's role on the target, see that nothing strange is in it, then \"walcast resume\""
             }
             Error::AlteredMeanwhile { .. } => "copy the table again with \"walcast resync --table\"",
-            Error::MissingColumn { .. } => "add the column on the target, then \"walcast resume\"",
+            Error::MissingColumn { .. } => {
+                "see with \"walcast check\" whether DDL is captured; add the column on the target, then \"walcast resume\""
+            }
             Error::RowSecurity { .. } => "give the target's role BYPASSRLS or the table's ownership without FORCE",
             Error::NoRow { .. } | Error::SeveralRows { .. } | Error::NotOneRow { .. } => DIFFERS,
             Error::NotStoppedThere { .. } => "see \"walcast status\" for the position of the stopped transaction",

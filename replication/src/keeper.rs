@@ -25,7 +25,7 @@ use crate::status::Status;
 use crate::{source, walsender};
 
 /// How long a key that was read is not read again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const AGAIN_AFTER: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
 /// How long reading it may take.
 const READING_MAX: Duration = Duration::from_secs(30);
 /// How often dropped messages are warned of.

@@ -16,14 +16,15 @@
 mod ahead;
 mod functions;
 mod statements;
+mod tables;
 
-use ::ddl::{Change, Message, Outcome, State};
+use ::ddl::{Message, Outcome};
 use decoder::RelationId;
 
 use crate::copied;
 use crate::error::Error;
 use crate::name::TableName;
-use crate::status::{DdlOptions, Identity};
+use crate::status::DdlOptions;
 use crate::target::{BatchError, Target, Walk};
 use statements::Statements;
 
@@ -88,7 +89,7 @@ impl Target {
 
     async fn apply_message(&mut self, message: &Message, walk: &mut Walk) -> Result<(), BatchError> {
         if let Some(only) = &self.options.only {
-            return stays_as_copied(message, only).map_err(|error| walk.blame(error));
+            return tables::stay_as_copied(message, only).map_err(|error| walk.blame(error));
         }
         if !walk.begun {
             self.begin(walk).await?;
@@ -111,7 +112,7 @@ impl Target {
         let outcome = ::ddl::apply(&mut statements, message, options).await.map_err(Error::ddl)?;
         let identity = &self.options.identity;
         for change in &message.changes {
-            follow_names(&mut self.session, &mut self.filter, identity, change).await?;
+            tables::follow(&mut self.session, &mut self.filter, identity, change).await?;
         }
         for table in &outcome.recopy {
             let name = TableName { schema: table.schema.clone(), table: table.name.clone() };
@@ -129,59 +130,4 @@ impl Target {
         let server_version = self.session.server_version();
         Ok(::ddl::Options { selected: selected.clone(), server_version, rights, roles: roles.clone() })
     }
-}
-
-/// A table that is set aside, or that a copy has ahead of the others, goes by its name: notes follow it.
-async fn follow_names(
-    session: &mut crate::session::Session,
-    filter: &mut copied::Filter,
-    identity: &Identity,
-    change: &Change,
-) -> Result<(), Error> {
-    let Some(before) = change.before.as_ref().filter(|_| filter.is_active()) else { return Ok(()) };
-    match change.class.as_str() {
-        "pg_class" => {
-            let Some(old) = table_name(before) else { return Ok(()) };
-            let new = change.after.as_ref().and_then(table_name);
-            if filter.has(&old) && new.as_ref() != Some(&old) {
-                copied::rename(session, identity, &old, new.as_ref()).await?;
-                filter.rename(&old, new);
-            }
-        }
-        "pg_namespace" => {
-            let new = change.after.as_ref().and_then(|after| after.name.as_deref());
-            let (Some(old), Some(new)) = (before.name.as_deref(), new) else { return Ok(()) };
-            for table in filter.names_in(old).filter(|_| old != new).collect::<Vec<_>>() {
-                let moved = TableName { schema: new.to_owned(), table: table.table.clone() };
-                copied::rename(session, identity, &table, Some(&moved)).await?;
-                filter.rename(&table, Some(moved));
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn table_name(state: &State) -> Option<TableName> {
-    let (schema, table) = (state.schema.clone()?, state.name.clone()?);
-    (state.kind == "table").then_some(TableName { schema, table })
-}
-
-/// In a lane: whether the table still has the rows and columns that were copied.
-fn stays_as_copied(message: &Message, (schema, table): &(String, String)) -> Result<(), Error> {
-    let only = TableName { schema: schema.clone(), table: table.clone() };
-    let is_it = |state: &Option<State>| state.as_ref().and_then(table_name).as_ref() == Some(&only);
-    let altered = |change: &Change| {
-        let (before, after) = (change.before.as_ref().map(columns), change.after.as_ref().map(columns));
-        change.rewritten || is_it(&change.before) != is_it(&change.after) || before != after
-    };
-    let mut changes = message.changes.iter().filter(|change| change.class == "pg_class");
-    match changes.any(|change| (is_it(&change.before) || is_it(&change.after)) && altered(change)) {
-        true => Err(Error::AlteredMeanwhile { table: only.to_string() }),
-        false => Ok(()),
-    }
-}
-
-fn columns(state: &State) -> Vec<(&str, &str)> {
-    state.columns.iter().map(|column| (column.name.as_str(), column.type_name.as_str())).collect()
 }

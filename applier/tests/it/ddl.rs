@@ -203,6 +203,16 @@ async fn d05_a_rewritten_table_is_set_aside_and_the_others_go_on() {
     assert_equal(&rig, &source, &["SELECT * FROM other", COLUMNS]);
     assert_eq!(rig.sql("SELECT count(*) FROM items WHERE id = 2"), "0");
     assert_eq!(rig.sql("SELECT schema_name, table_name, start_lsn FROM walcast.copied"), "public|items|");
+    // A copy that is being caught up is of no use once the columns are others.
+    let lane = rig.options().identity.lane("public", "items");
+    let values = format!("'{}', '{}', '{end}'", lane.system_id, lane.slot);
+    rig.sql(&format!("INSERT INTO walcast.checkpoint (system_id, slot, lsn) VALUES ({values})"));
+    for (ddl, lanes) in [("COMMENT ON TABLE items IS 'rewritten'", "1"), ("ALTER TABLE items ADD w int", "0")] {
+        source.sql(&rig, ddl);
+        let end = source.stream(&mut rig);
+        rig.apply(end).await;
+        assert_eq!(rig.sql("SELECT count(*) FROM walcast.checkpoint WHERE slot LIKE 'walcast %'"), lanes, "{ddl}");
+    }
     // After a restart it still is to be copied; under another name as well, and gone it is not.
     source.sql(&rig, "ALTER TABLE items RENAME TO things; INSERT INTO things VALUES (3, 'c', 1)");
     let renamed = source.stream(&mut rig);
