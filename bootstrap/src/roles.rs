@@ -44,11 +44,26 @@ pub(crate) async fn make(
     };
     let mut sql: String = made.iter().map(create).collect();
     sql += &memberships(source, target, &names, &made).await?;
+    sql += &entries(target, &made).await?;
     // A verifier may be in the statement: it is kept from the log by what is said of an error alone.
     target.batch_execute(&format!("BEGIN; {sql} COMMIT")).await.map_err(Whom::Target.doing(MAKE))?;
     let names = made.iter().map(|role| quote_identifier(&role.name.escape_debug().to_string())).collect::<Vec<_>>();
     progress.note(format!("made roles on the target: {}", names.join(", ")));
     Ok(())
+}
+
+/// What notes that these roles are walcast's, so that what becomes of them on the source becomes of them there. A login that
+/// is no superuser may not write that.
+async fn entries(target: &Client, made: &[&Role]) -> Result<String, Error> {
+    let sql = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user";
+    let superuser =
+        target.query_one(sql, &[]).await.and_then(|row| row.try_get(0)).map_err(Whom::Target.doing(READ))?;
+    let entry = |role: &&Role| format!("({}, 'created')", quote_literal(&role.name));
+    let entries = made.iter().map(entry).collect::<Vec<_>>().join(", ");
+    let insert = format!(
+        "INSERT INTO walcast.role (name, how) VALUES {entries} ON CONFLICT (name) DO UPDATE SET how = 'created';"
+    );
+    Ok(if superuser { format!("{}{insert}", capture::target::ledger_sql()) } else { String::new() })
 }
 
 /// Those that the database depends on. Of the bootstrap superuser no dependency is kept, so it is looked for.

@@ -32,13 +32,6 @@ begin
 end
 $$;
 
--- Roles that walcast may alter, drop, and act as; and roles whose names somebody else had first.
-create table if not exists walcast.role (
-    name text primary key,
-    how text not null check (how in ('created', 'adopted', 'clash')),
-    since timestamptz not null default now()
-);
-
 -- What could not be granted, or given to its owner, because roles are missing. Objects by their OID here.
 create table if not exists walcast.pending_grant (
     class oid not null,

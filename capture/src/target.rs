@@ -16,7 +16,10 @@ use tokio_postgres::Client;
 
 use crate::{Error, Outcome, ddl, quote_identifier, quote_literal, source};
 
-const FILES: [&str; 3] = [
+const CLEAN: &str = include_str!("../sql/target_clean.sql");
+
+const FILES: [&str; 4] = [
+    include_str!("../sql/target_ledger.sql"),
     include_str!("../sql/target.sql"),
     include_str!("../sql/target_privileges.sql"),
     include_str!("../sql/target_roles.sql"),
@@ -28,8 +31,7 @@ const FINISH: &str = include_str!("../sql/target_finish.sql");
 const READ_ONLY: &str = "walcast.role, walcast.pending_grant, walcast.caller, walcast.version";
 
 /// What an applier calls of the functions of replication origins: `pg_replication_origin_…`.
-const ORIGIN_FUNCTIONS: [&str; 7] =
-    ["create", "drop", "oid", "advance", "progress", "session_setup", "xact_setup"];
+const ORIGIN_FUNCTIONS: [&str; 7] = ["create", "drop", "oid", "advance", "progress", "session_setup", "xact_setup"];
 
 /// What a target is to be given.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +86,7 @@ pub fn setup_sql(target: &Target) -> String {
         "alter schema walcast owner to current_user".to_owned(),
         "do $$ begin if to_regrole('walcast_nobody') is null then create role walcast_nobody; end if; end $$"
             .to_owned(),
+        CLEAN.trim_end().trim_end_matches(';').to_owned(),
         target.tables.trim_end().trim_end_matches(';').to_owned(),
         files.trim_end().trim_end_matches(';').to_owned(),
         FINISH.trim_end().trim_end_matches(';').to_owned(),
@@ -95,6 +98,12 @@ pub fn setup_sql(target: &Target) -> String {
     ];
     let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
     format!("{};\n", parts.join(";\n"))
+}
+
+/// SQL that makes the ledger of roles, `walcast.role` (name, how: `created`), in schema `walcast`, which is there: for whoever
+/// makes roles before the rest is there.
+pub fn ledger_sql() -> &'static str {
+    FILES[0]
 }
 
 /// What a superuser's login makes by itself: the functions and the ledger, without rights for anybody.

@@ -86,6 +86,32 @@ async fn x07_the_login_can_write_rows_and_nothing_else() {
     }
 }
 
+/// The login owned the schema before the administrator came.
+#[tokio::test]
+async fn x05_what_the_login_left_in_the_schema_is_not_called_with_a_superusers_rights() {
+    let (server, admin, wanted) = prepared(&Installation::newest().unwrap()).await;
+    admin.batch_execute("create schema walcast authorization \"Log in\"").await.unwrap();
+    let login = connect(&server, Some("Log in")).await;
+    let planted = "create function walcast.is_superuser(name) returns boolean language sql as 'select true'; \
+         create function walcast.authorize(text) returns boolean language sql as 'select true'; \
+         create table walcast.role (name text primary key, how text, since timestamptz); \
+         create table walcast.checkpoint (lsn pg_lsn); insert into walcast.checkpoint values ('0/1')";
+    login.batch_execute(planted).await.unwrap();
+    set_up(&admin, &wanted).await;
+    for refused in [
+        "select walcast.run(null, 'app', 'select 1')",
+        "create function walcast.is_superuser(name) returns boolean language sql as 'select true'",
+        "insert into walcast.role values ('other', 'adopted')",
+        "drop function walcast.authorize(text)",
+    ] {
+        let error = login.batch_execute(refused).await.expect_err(refused);
+        assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{refused}: {error:?}");
+    }
+    let foreign = "select count(*) from pg_proc where pronamespace = 'walcast'::regnamespace and proowner = '\"Log in\"'::regrole";
+    assert_eq!(admin.query_one(foreign, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(admin.query("select lsn::text from walcast.checkpoint", &[]).await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn check_says_what_is_missing_and_what_is_too_much() {
     let installation = Installation::newest().unwrap();
