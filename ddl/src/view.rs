@@ -53,21 +53,21 @@ fn columns(turn: &Turn<'_>) -> Vec<Statement> {
     renames.into_iter().map(|rename| turn.alter(&sql(rename))).collect()
 }
 
-/// What only adds columns replaces a view; a materialized one is made anew.
+/// What only adds columns replaces a view. No command alters the query of a materialized one: its text is another where
+/// something that it names was renamed, or another version wrote it.
 fn query(turn: &Turn<'_>) -> Vec<Statement> {
     let types = |state: &State| state.columns.iter().map(|c| (c.name.clone(), c.type_name.clone())).collect::<Vec<_>>();
-    let changed = turn.changed(query_of) || turn.changed(types);
-    if !changed {
+    let is_view = turn.after.kind == "view";
+    let rewritten = is_view && turn.changed(query_of);
+    if !rewritten && !(turn.changed(types) && (is_view || turn.before.is_none())) {
         return Vec::new();
     }
     let (now, after) = (types(turn.now), types(turn.after));
-    if turn.after.kind == "view" && after.starts_with(&now) {
+    if is_view && after.starts_with(&now) {
         return vec![turn.statement(format!("CREATE OR REPLACE {}", definition(turn.after)))];
     }
-    vec![
-        turn.statement(format!("DROP {}", turn.now.object)),
-        turn.statement(format!("CREATE {}", definition(turn.after))),
-    ]
+    let drop = turn.statement(format!("DROP {}", turn.now.object));
+    vec![drop, turn.statement(format!("CREATE {}", definition(turn.after)))]
 }
 
 /// Filled or emptied while nobody looked: of what was seen, a message tells that it was refreshed.

@@ -21,6 +21,8 @@ const SEQUENCES: &str = "create table walcast.sequence (schema_name text, sequen
 /// A database of the source and one of the target.
 pub(crate) struct Pair {
     pub(crate) server: Cluster,
+    /// If the target is not in the same cluster.
+    other: Option<Cluster>,
     pub(crate) source: Client,
     pub(crate) target: Client,
     pub(crate) options: Options,
@@ -32,14 +34,28 @@ pub(crate) struct Pair {
 
 /// Runs a test on every version that is to be tested.
 pub(crate) fn on_all_versions(test: impl AsyncFn(&mut Pair)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for installation in installations().unwrap() {
-        runtime.block_on(async {
-            let mut pair = Pair::start(&installation).await;
-            test(&mut pair).await;
-            assert!(pair.problems.is_empty(), "{}: {}", installation.major(), pair.problems.join("\n\n"));
-        });
+        on(&installation, &installation, &test);
     }
+}
+
+/// Runs a test from the oldest version to the newest, and back. With one version only, there is nothing to be run.
+pub(crate) fn across_versions(test: impl AsyncFn(&mut Pair)) {
+    let all = installations().unwrap();
+    if let [oldest, .., newest] = &all[..] {
+        on(oldest, newest, &test);
+        on(newest, oldest, &test);
+    }
+}
+
+fn on(source: &Installation, target: &Installation, test: &impl AsyncFn(&mut Pair)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut pair = Pair::start(source, target).await;
+        test(&mut pair).await;
+        let problems = pair.problems.join("\n\n");
+        assert!(problems.is_empty(), "{} to {}: {problems}", source.major(), target.major());
+    });
 }
 
 async fn connect(server: &Cluster, database: &str) -> Client {
@@ -49,21 +65,28 @@ async fn connect(server: &Cluster, database: &str) -> Client {
 }
 
 impl Pair {
-    async fn start(installation: &Installation) -> Pair {
-        let builder = Cluster::builder().installation(installation.clone());
-        let server = builder.set("wal_level", "logical").set("max_prepared_transactions", "5").start().unwrap();
-        for database in ["src", "dst"] {
+    async fn start(installation: &Installation, other: &Installation) -> Pair {
+        let start = |installation: &Installation, database: &str| {
+            let builder = Cluster::builder().installation(installation.clone());
+            let server = builder.set("wal_level", "logical").start().unwrap();
             server.create_database(database).unwrap();
+            server
+        };
+        let server = start(installation, "src");
+        let other = (installation.major() != other.major()).then(|| start(other, "dst"));
+        if other.is_none() {
+            server.create_database("dst").unwrap();
         }
-        let (mut source, target) = (connect(&server, "src").await, connect(&server, "dst").await);
+        let mut source = connect(&server, "src").await;
+        let target = connect(other.as_ref().unwrap_or(&server), "dst").await;
         source.batch_execute("create schema walcast; create publication p").await.unwrap();
         capture::ddl::install(&mut source, &capture::ddl::Capture::default()).await.unwrap();
         source.batch_execute("select pg_create_logical_replication_slot('s', 'pgoutput')").await.unwrap();
         let login = text(&target, "select session_user").await;
         let functions = capture::target::Target { login, tables: SEQUENCES.to_owned(), ..Default::default() };
         target.batch_execute(&capture::target::setup_sql(&functions)).await.unwrap();
-        let options = Options::everything(version_number(&source).await);
-        Pair { server, source, target, options, twice: true, problems: Vec::new() }
+        let options = Options::everything(version_number(&target).await);
+        Pair { server, other, source, target, options, twice: true, problems: Vec::new() }
     }
 
     /// Runs statements on the source, each as a query of its own, and applies what they leave in the stream.
@@ -143,9 +166,15 @@ impl Pair {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
+    /// The older one's major version.
+    pub(crate) fn major(&self) -> u32 {
+        self.server.version().min(self.other.as_ref().unwrap_or(&self.server).version())
+    }
+
     /// Both databases are to have the same schema.
     pub(crate) fn compare(&mut self, name: &str) {
-        let (source, target) = (dump::entries(&self.server, "src"), dump::entries(&self.server, "dst"));
+        let (source, target) =
+            (dump::entries(&self.server, "src"), dump::entries(self.other.as_ref().unwrap_or(&self.server), "dst"));
         let known = |problem: &String| self.problems.iter().any(|known| known.ends_with(problem.as_str()));
         let problems: Vec<_> = dump::differences(&source, &target).into_iter().filter(|p| !known(p)).collect();
         self.problems.extend(problems.into_iter().map(|problem| format!("{name}: {problem}")));
