@@ -29,6 +29,9 @@ begin
     if to_regrole('walcast_nobody') is null then
         create role walcast_nobody;
     end if;
+exception
+    -- another database of the cluster is just being set up
+    when unique_violation or duplicate_object then null;
 end
 $$;
 

@@ -116,34 +116,56 @@ begin
 end
 $$;
 
--- Code that runs when rows of a table are written, or of its partitions, and that is not a superuser's: what contains it,
--- and the function.
+-- The functions that an expression calls. Nothing depends on those of the system, but some of them run what a text says
+-- (query_to_xml, ts_stat) or change the session (set_config).
+create or replace function walcast.functions_in(expression pg_node_tree) returns setof oid language sql stable as $$
+    select distinct m[1]::oid from regexp_matches(expression::text, ':(?:op)?funcid (\d+)', 'g') m
+$$;
+
+-- Whether a function is code of somebody's who is no superuser, or, of the system, does more than to compute a value. Where
+-- an expression has to be immutable there are none of the latter.
+create or replace function walcast.is_code(function oid) returns boolean language sql stable as $$
+    select exists (select from pg_proc f where f.oid = function and (f.oid >= 16384 and not walcast.is_superuser(pg_get_userbyid(f.proowner))
+                       or f.provolatile = 'v' and f.prorettype <> 'trigger'::regtype or f.proname ~ '_to_xml'))
+$$;
+
+-- Code that runs when rows of a table are written, or of its partitions: what contains it, and the function.
 create or replace function walcast.code_of(relation oid) returns table (what text, function text) language sql stable as $$
     with recursive tables (oid) as (
         select relation union select t.relid from pg_partition_tree(relation) t),
-    types (oid) as (
-        select a.atttypid from tables t join pg_attribute a on a.attrelid = t.oid where a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
-        union
-        select u.oid from types t join pg_type p on p.oid = t.oid, lateral (
-            select p.typbasetype union all select p.typelem union all select r.rngsubtype from pg_range r where r.rngtypid = p.oid
-            union all select r.rngtypid from pg_range r where to_jsonb(r) ->> 'rngmultitypid' = p.oid::text
-            union all select a.atttypid from pg_attribute a where a.attrelid = p.typrelid and p.typrelid <> 0 and a.attnum > 0 and not a.attisdropped) u (oid) where u.oid >= 16384),
-    parts (class, oid) as (
+    own (class, oid) as (
         select 'pg_constraint'::regclass::oid, k.oid from tables t join pg_constraint k on k.conrelid = t.oid where k.contype in ('c', 'x')
-        union all select 'pg_constraint'::regclass, k.oid from types t join pg_constraint k on k.contypid = t.oid
-        union all select 'pg_type'::regclass, r.rngtypid from types t join pg_range r on r.rngtypid = t.oid
         union all select 'pg_class'::regclass, i.indexrelid from tables t join pg_index i on i.indrelid = t.oid
         union all select 'pg_class'::regclass, t.oid from tables t
         union all select 'pg_attrdef'::regclass, d.oid from tables t join pg_attrdef d on d.adrelid = t.oid
                     join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum and a.attgenerated <> ''
         union all select 'pg_trigger'::regclass, g.oid from tables t join pg_trigger g on g.tgrelid = t.oid where g.tgenabled in ('A', 'R')
         union all select 'pg_rewrite'::regclass, r.oid from tables t join pg_rewrite r on r.ev_class = t.oid where r.ev_enabled in ('A', 'R')),
+    -- of columns, in expressions, and what these types are made of and check
+    types (oid) as (
+        select a.atttypid from tables t join pg_attribute a on a.attrelid = t.oid where a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
+        union select d.refobjid from own o join pg_depend d on d.classid = o.class and d.objid = o.oid and d.refclassid = 'pg_type'::regclass
+        union
+        select u.oid from types t join pg_type p on p.oid = t.oid, lateral (
+            select p.typbasetype union all select p.typelem union all select r.rngsubtype from pg_range r where r.rngtypid = p.oid
+            union all select r.rngtypid from pg_range r where to_jsonb(r) ->> 'rngmultitypid' = p.oid::text
+            union all select d.refobjid from pg_constraint k join pg_depend d on d.classid = 'pg_constraint'::regclass and d.objid = k.oid
+                        and d.refclassid = 'pg_type'::regclass where k.contypid = p.oid
+            union all select a.atttypid from pg_attribute a where a.attrelid = p.typrelid and p.typrelid <> 0 and a.attnum > 0 and not a.attisdropped) u (oid) where u.oid >= 16384),
+    parts (class, oid) as (
+        select o.class, o.oid from own o
+        union all select 'pg_constraint'::regclass, k.oid from types t join pg_constraint k on k.contypid = t.oid
+        union all select 'pg_type'::regclass, r.rngtypid from types t join pg_range r on r.rngtypid = t.oid),
     calls (class, oid, function) as (
         select p.class, p.oid, d.refobjid from parts p join pg_depend d on d.classid = p.class and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
         union all select p.class, p.oid, o.oprcode from parts p join pg_depend d on d.classid = p.class and d.objid = p.oid and d.refclassid = 'pg_operator'::regclass
-                    join pg_operator o on o.oid = d.refobjid)
-    select distinct pg_describe_object(c.class, c.oid, 0), f.oid::regprocedure::text
-      from calls c join pg_proc f on f.oid = c.function where f.oid >= 16384 and not walcast.is_superuser(pg_get_userbyid(f.proowner))
+                    join pg_operator o on o.oid = d.refobjid
+        union all select p.class, p.oid, f.oid from parts p join pg_constraint k on p.class = 'pg_constraint'::regclass and k.oid = p.oid, walcast.functions_in(k.conbin) f (oid)
+        union all select p.class, p.oid, f.oid from parts p join pg_trigger g on p.class = 'pg_trigger'::regclass and g.oid = p.oid, walcast.functions_in(g.tgqual) f (oid))
+    select distinct pg_describe_object(c.class, c.oid, 0), c.function::regprocedure::text from calls c where walcast.is_code(c.function)
+    union all
+    -- what a rule does is not looked into
+    select pg_describe_object(p.class, p.oid, 0), null from parts p where p.class = 'pg_rewrite'::regclass
 $$;
 
 create or replace view walcast.code_in_the_way as
@@ -151,10 +173,24 @@ create or replace view walcast.code_in_the_way as
       from pg_class c join pg_namespace n on n.oid = c.relnamespace, lateral walcast.code_of(c.oid) x
      where c.relkind in ('r', 'p') and c.oid >= 16384 and n.nspname <> 'walcast';
 
--- Who has to write a table instead of the login: its owner, where writing runs code; '' where it is the login itself.
-create or replace function walcast.writer(relation oid) returns text language sql stable as $$
-    select case when exists (select from walcast.code_of(relation)) and pg_get_userbyid(c.relowner) <> session_user then pg_get_userbyid(c.relowner)::text else '' end
-      from pg_class c where c.oid = relation
+-- Who has to write a table instead of the login: its owner, where writing runs code; '' where it is the login itself. Asked
+-- for each table: most often nothing in the whole database refers to such a function, which is found out quickly.
+create or replace function walcast.writer(relation oid) returns text language plpgsql stable as $$
+declare
+    owner text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation);
+begin
+    if owner = session_user or not exists (
+           select from pg_proc f join pg_depend d on d.refclassid = 'pg_proc'::regclass and d.refobjid = f.oid
+            where f.oid >= 16384 and walcast.is_code(f.oid)
+              and d.classid in ('pg_constraint'::regclass, 'pg_class'::regclass, 'pg_attrdef'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass))
+       and not exists (select from pg_trigger g where g.tgenabled in ('A', 'R') and not g.tgisinternal)
+       and not exists (select from pg_rewrite r where r.ev_enabled in ('A', 'R'))
+       and not exists (select from pg_constraint k, walcast.functions_in(k.conbin) f (oid) where k.contype = 'c' and walcast.is_code(f.oid)
+                          and (k.contypid <> 0 or k.conrelid = relation or k.conrelid in (select t.relid from pg_partition_tree(relation) t))) then
+        return '';
+    end if;
+    return case when exists (select from walcast.code_of(relation)) then owner else '' end;
+end
 $$;
 
 -- Whether the login lacks what it needs to write an object's rows: SELECT too, to find them.

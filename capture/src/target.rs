@@ -84,8 +84,6 @@ pub fn setup_sql(target: &Target) -> String {
         "create schema if not exists walcast".to_owned(),
         // the owner of a schema can drop what is in it, and what is in this one runs with a superuser's rights
         "alter schema walcast owner to current_user".to_owned(),
-        "do $$ begin if to_regrole('walcast_nobody') is null then create role walcast_nobody; end if; end $$"
-            .to_owned(),
         CLEAN.trim_end().trim_end_matches(';').to_owned(),
         target.tables.trim_end().trim_end_matches(';').to_owned(),
         files.trim_end().trim_end_matches(';').to_owned(),

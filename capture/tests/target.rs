@@ -156,3 +156,45 @@ async fn the_token_comes_from_the_sources_key() {
     ];
     assert!(a == again && a != b && a.len() == 64);
 }
+
+/// Tables `t…` run somebody's code when rows are written, tables `n…` do not.
+#[tokio::test]
+async fn x05_what_runs_when_rows_are_written_is_found() {
+    const SCHEMA: &str = "create schema b authorization app; set role app; \
+         create function b.f(int) returns int language sql immutable as 'select 1'; \
+         create function b.key(int) returns int language sql immutable as 'select $1'; \
+         create function b.diff(float8, float8) returns float8 language sql immutable as 'select 1.0::float8'; \
+         create operator b.### (function = b.f, rightarg = int); \
+         create function b.tr() returns trigger language plpgsql as 'begin return null; end'; \
+         create domain b.d as int check (b.f(value) = 1); create domain b.of as text check ((length(value)::b.d) = 1); \
+         create type b.comp as (x b.d[]); create type b.r as range (subtype = float8, subtype_diff = b.diff); create type b.e as enum ('a'); \
+         create table b.t_check (a int check (b.f(a) = 1)); create table b.t_generated (a int, g int generated always as (b.f(a)) stored); \
+         create table b.t_index (a int); create index on b.t_index (b.f(a)); create table b.t_predicate (a int); create index on b.t_predicate (a) where b.f(a) > 0; \
+         create table b.t_domain (a b.d); create table b.t_composite (a b.comp[]); create table b.t_range (a b.r); create table b.t_nested (a b.of); \
+         create table b.t_operator (a int check ((operator(b.###) a) = 1)); create table b.t_cast (a int check ((a::b.d) is not null)); \
+         create table b.t_partitioned (a int) partition by range ((b.key(a))); \
+         create table b.t_root (a int) partition by list (a); create table b.t_leaf partition of b.t_root for values in (1); alter table b.t_leaf add check (b.f(a) = 1); \
+         create table b.t_trigger (a int); create trigger t after insert on b.t_trigger execute function b.tr(); alter table b.t_trigger enable replica trigger t; \
+         create table b.t_rule (a int); create rule r as on insert to b.t_rule do also nothing; alter table b.t_rule enable always rule r; \
+         create table b.t_setting (a int check (set_config('datestyle', 'SQL', false) <> '')); \
+         create table b.t_query (a int check (query_to_xml('select b.f(1)', true, true, '') is not null)); \
+         create table b.n_default (a int default b.f(1), b timestamptz default clock_timestamp(), c b.e); \
+         create table b.n_system (a int check (a > 0 and lower('x') = 'x' and now() > '2000-01-01'), b text unique, g int generated always as (a + 1) stored); \
+         create table b.n_trigger (a int); create trigger t after insert on b.n_trigger execute function b.tr(); \
+         create table b.n_rule (a int); create rule r as on insert to b.n_rule do also nothing; reset role; \
+         create function superusers(int) returns boolean language plpgsql as 'begin return true; end'; create table b.n_superusers (a int check (superusers(a)))";
+    for installation in installations().unwrap() {
+        let (_server, admin, wanted) = prepared(&installation).await;
+        set_up(&admin, &wanted).await;
+        admin.batch_execute(SCHEMA).await.unwrap();
+        admin.batch_execute("alter function superusers(int) stable").await.unwrap();
+        let wrong = "select c.relname::text, walcast.writer(c.oid) from pg_class c \
+             where c.relnamespace = 'b'::regnamespace and c.relkind in ('r', 'p') and (c.relname like 't%') <> (walcast.writer(c.oid) <> '')";
+        let wrong = admin.query(wrong, &[]).await.unwrap();
+        let names: Vec<(String, String)> = wrong.iter().map(|row| (row.get(0), row.get(1))).collect();
+        assert!(names.is_empty(), "{names:?}");
+        let listed = "select count(*) = 0 from pg_class c where c.relnamespace = 'b'::regnamespace and c.relname like 't%' and c.relkind in ('r', 'p') \
+             and not exists (select from walcast.code_in_the_way w where w.relation = 'b.' || c.relname)";
+        assert!(admin.query_one(listed, &[]).await.unwrap().get::<_, bool>(0));
+    }
+}
