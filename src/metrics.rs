@@ -55,7 +55,7 @@ metrics! {
     BOOTSTRAP_EXPECTED_BYTES = Gauge "bootstrap_expected_bytes" Bytes "Bytes to be copied to the target being made";
     BOOTSTRAP_TABLES_DONE = Gauge "bootstrap_tables_done" Count "Tables copied to the target being made";
     DDL_EVENTS = Counter "ddl_events_total" Count "DDL, role and GRANT events applied, by kind of object";
-    DDL_SKIPPED = Counter "ddl_skipped_total" Count "DDL events that targets were not given; kind unsigned: messages that the capture did not write";
+    DDL_SKIPPED = Counter "ddl_skipped_total" Count "DDL events that targets were not given; unsigned: written by somebody else";
 }
 
 /// From a local fsync to a batch that waits for a slow disk.

@@ -94,8 +94,8 @@ pub(crate) struct Target {
 pub(crate) struct PendingGrant {
     /// The object.
     pub object: String,
-    /// The roles.
-    pub missing: Vec<String>,
+    /// The roles, separated by commas.
+    pub missing: String,
 }
 
 /// How far the copy of a target is.
@@ -130,7 +130,7 @@ impl Status {
         }
         for (name, pending) in self.targets.iter().flat_map(|t| t.pending_grants.iter().map(|p| (&t.name, p))) {
             let _ =
-                writeln!(text, "{name}: {}: privileges wait for role {}", pending.object, pending.missing.join(", "));
+                writeln!(text, "{name}: {}: privileges wait for role {}", pending.object, pending.missing);
         }
         for target in self.targets.iter().filter(|t| t.last_error.is_some()) {
             let _ = writeln!(text, "{}: {}", target.name, target.last_error.as_deref().unwrap_or_default());

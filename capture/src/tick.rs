@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn answers_are_read() {
-        let text = r#"{"changes": 1, "roles": 0, "sequences": 2, "compared": null, "every": false, "failed": 0, "blind": ["a is missing"]}"#;
+        let text = r#"{"changes": 1, "roles": 0, "sequences": 2, "compared": null, "every": false, "failed": 0,
+            "blind": ["a is missing"]}"#;
         let Ok(Answer::Tick(tick)) = serde_json::from_str(text) else { panic!("it is an answer") };
         assert_eq!((tick.changes, tick.sequences, tick.blind), (1, 2, vec!["a is missing".to_owned()]));
         assert!(matches!(serde_json::from_str(r#"{"busy": true}"#), Ok(Answer::Busy { busy: true })));

@@ -106,6 +106,20 @@ impl Marks {
         }
     }
 
+    /// What a target's functions know the service by; a secret.
+    pub(crate) fn token(&self, target: &str) -> Option<String> {
+        let text = fs::read_to_string(self.token_path(target)).ok()?;
+        Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn set_token(&self, target: &str, token: &str) -> Result<()> {
+        replace(&self.token_path(target), &format!("{token}\n"))
+    }
+
     /// Whose log it is and where it began when it was new; `None` when that is not known.
     pub(crate) fn origin(&self) -> Option<Origin> {
         let text = fs::read_to_string(self.dir.join(ORIGIN)).ok()?;
@@ -128,6 +142,10 @@ impl Marks {
 
     fn bootstrapping_path(&self, target: &str) -> PathBuf {
         self.dir.join(format!("{target}.bootstrapping"))
+    }
+
+    fn token_path(&self, target: &str) -> PathBuf {
+        self.dir.join(format!("{target}.token"))
     }
 
     fn resyncing_path(&self, target: &str) -> PathBuf {
@@ -203,6 +221,18 @@ mod tests {
         assert_eq!(marks.resyncing("berlin"), Some(resync));
         marks.set_resyncing("berlin", None).unwrap();
         assert_eq!(marks.resyncing("berlin"), None);
+    }
+
+    #[test]
+    fn a_token_is_kept_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let marks = Marks::new(dir.path());
+        assert_eq!(marks.token("berlin"), None);
+        marks.set_token("berlin", "abc").unwrap();
+        assert_eq!(marks.token("berlin").as_deref(), Some("abc"));
+        let mode = std::fs::metadata(dir.path().join("berlin.token")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod stream;
 mod target;
 mod temporary;
 mod ticker;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -70,6 +71,7 @@ pub(crate) struct Service {
     /// What is wrong with the capture of DDL.
     complaint: watch::Sender<ticker::Complaint>,
     log: OnceLock<Log>,
+    tokens: OnceLock<BTreeMap<String, ddl::Token>>,
     targets: Mutex<BTreeMap<String, Target>>,
     copying: Copying,
     holds: Holds,
@@ -92,6 +94,7 @@ impl Service {
             source: watch::Sender::default(),
             complaint: watch::Sender::default(),
             log: OnceLock::new(),
+            tokens: OnceLock::new(),
             targets: Mutex::default(),
             copying: Copying::default(),
             holds: Holds::default(),
@@ -152,6 +155,8 @@ async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: Promethe
 async fn answer_and_stream(service: &Arc<Service>, tasks: &mut JoinSet<()>, listening: impl FnOnce()) -> Result<()> {
     let Some((writer, log)) = stream::open_log(service).await? else { return Ok(()) };
     let listener = control::listen(&service.config.log.dir)?;
+    let tokens = tokens::collect(&service.config, &service.marks).await;
+    service.tokens.get_or_init(|| tokens);
     // Before anybody can ask about them.
     service.start_targets(&log);
     tasks.spawn(control::serve(listener, Arc::clone(service), service.shutdown.clone()));
@@ -180,7 +185,7 @@ impl Service {
     /// Starts applying to a target, unless that is going on already.
     fn start_target(&self, target: &config::Target, log: &Log) {
         let start = || {
-            let options = options(&self.config, target, log);
+            let options = self.options(target, log);
             let paused = self.marks.is_paused(&target.name);
             Target::start(options, log.clone(), paused, self.shutdown.child_token())
         };
@@ -188,20 +193,23 @@ impl Service {
     }
 }
 
-fn options(config: &Config, target: &config::Target, log: &Log) -> applier::TargetOptions {
-    applier::TargetOptions {
-        name: target.name.clone(),
-        conninfo: target.conninfo.clone(),
-        identity: log.identity().into(),
-        only: None,
-        batch_max_rows: target.apply.batch_max_rows,
-        batch_max_delay: target.apply.batch_max_delay,
-        ddl: ddl_options(config),
+impl Service {
+    fn options(&self, target: &config::Target, log: &Log) -> applier::TargetOptions {
+        let token = self.tokens.get().and_then(|tokens| tokens.get(&target.name)).cloned();
+        applier::TargetOptions {
+            name: target.name.clone(),
+            conninfo: target.conninfo.clone(),
+            identity: log.identity().into(),
+            only: None,
+            batch_max_rows: target.apply.batch_max_rows,
+            batch_max_delay: target.apply.batch_max_delay,
+            ddl: ddl_options(&self.config, token),
+        }
     }
 }
 
 /// What of the source's DDL, roles and grants is wanted on targets.
-fn ddl_options(config: &Config) -> applier::DdlOptions {
+fn ddl_options(config: &Config, token: Option<ddl::Token>) -> applier::DdlOptions {
     let (selection, roles) = (config.source.selection.clone(), config.roles.clone());
     applier::DdlOptions {
         functions: capture::target::functions_sql(roles.passwords).into(),
@@ -212,7 +220,7 @@ fn ddl_options(config: &Config) -> applier::DdlOptions {
             exclude: roles.exclude,
             adopt: roles.adopt,
         },
-        token: None,
+        token,
     }
 }
 

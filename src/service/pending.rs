@@ -67,7 +67,7 @@ pub(super) async fn look(client: &Client) -> Result<Vec<PendingGrant>> {
     if !row.try_get::<_, bool>(0).map_err(failed)? {
         return Ok(Vec::new());
     }
-    let rows = client.query("select object, missing from walcast.pending_grant order by object", &[]).await;
+    let rows = client.query(ddl::WAITING, &[]).await;
     let read = |row: &tokio_postgres::Row| Ok(PendingGrant { object: row.try_get(0)?, missing: row.try_get(1)? });
     rows.map_err(failed)?.iter().map(read).collect::<Result<_, _>>().map_err(failed)
 }

@@ -18,11 +18,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::Service;
 use super::hold::check_running;
 use super::marks::Resync;
 use super::offline::failure;
 use super::target::{self, Target, stopping};
-use super::{Service, options};
 use crate::failure::{Failure, Result, with_causes};
 
 /// How long the applier of the other tables is held at most.
@@ -87,7 +87,7 @@ impl Service {
         let target = self.configured(name)?;
         let log = self.log().ok_or_else(stopping)?;
         let main = self.with_target(name, Target::watch)?;
-        let mut options = options(&self.config, target, log);
+        let mut options = self.options(target, log);
         (options.identity, options.only) = (options.identity.lane(&table.0, &table.1), Some(table.clone()));
         let mut lane = Lane::start(options, log.clone(), self.shutdown.child_token());
         lane.reach(name, || main.borrow().applied_lsn).await?;
