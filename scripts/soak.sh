@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The random tests for long: 100 cycles of killing the service, with each of three seeds (or those given); then 20 of
 # every other fault: failpoints of the applier, killed servers of source and targets, SIGTERM under load; and 20 copies of
-# a database and of a table during which the command, the service or a server is killed, and 20 comparisons under load.
+# a database and of a table during which the command, the service or a server is killed, and 20 comparisons under load; 20
+# kills of the service or a target among DDL and rows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # The tests make their own servers; where psql would connect to is none of their business.
@@ -20,4 +21,7 @@ echo "== copies"
 WALCAST_SEED=$1 WALCAST_BOOTSTRAP_CYCLES=${WALCAST_COPY_CYCLES:-20} WALCAST_RESYNC_CYCLES=${WALCAST_COPY_CYCLES:-20} \
     WALCAST_VERIFY_CYCLES=${WALCAST_COPY_CYCLES:-20} \
     cargo test --release --locked --test it -- --nocapture --test-threads 1 bootstrap:: resync:: verify::
+echo "== DDL"
+WALCAST_SEED=$1 WALCAST_DDL_CYCLES=${WALCAST_DDL_CYCLES:-20} \
+    cargo test --release --locked --test it -- --nocapture --test-threads 1 ddl
 echo "soak: passed with seeds $*"

@@ -2,6 +2,10 @@
 
 mod bootstrap;
 mod compare;
+mod ddl;
+mod ddl_load;
+mod ddl_roles;
+mod ddl_selected;
 mod faults;
 mod kill;
 mod ledger;

@@ -369,7 +369,7 @@ fn b6_rows_of_a_renamed_schema_go_to_the_table_that_has_the_name() {
     let service = mirror.run();
     mirror.at_source("INSERT INTO sch1.t1 SELECT g, 'before' FROM generate_series(1, 3) g");
     mirror.catch_up(&service);
-    mirror.everywhere(
+    mirror.at_source(
         "BEGIN; ALTER SCHEMA sch1 RENAME TO sch2; CREATE SCHEMA sch1; CREATE TABLE sch1.t1 (id int PRIMARY KEY, v text); COMMIT",
     );
     mirror.at_source(

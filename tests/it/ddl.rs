@@ -1,0 +1,219 @@
+//! DDL through the whole path: source, log, two targets; after each, definitions and rows are equal.
+
+use std::process::Command;
+use std::time::Duration;
+
+use cluster::Cluster;
+
+use crate::postgres::{DATABASE, sql};
+use crate::service::{CATCH_UP, Mirror, Service, until};
+
+/// Statements for psql under headings: each statement is a transaction unless it says otherwise.
+const CASES: &str = include_str!("sql/ddl.sql");
+/// Begins a heading.
+const HEADING: &str = "-- case: ";
+
+/// A mirror with two targets and a service, all databases empty.
+pub(crate) fn begin() -> (Mirror, Service) {
+    let mirror = Mirror::new(2);
+    mirror.set_up();
+    let service = mirror.run();
+    until("the service streams", CATCH_UP, || mirror.status()["source"]["state"] == "streaming");
+    (mirror, service)
+}
+
+/// Runs each case at the source, and compares everything after it.
+pub(crate) fn play(mirror: &Mirror, service: &Service, cases: &str) {
+    for case in cases.split(HEADING).skip(1) {
+        let (name, script) = case.split_once('\n').unwrap();
+        let ran = mirror.source.sql(DATABASE, script);
+        assert!(ran.is_ok(), "{name}: {ran:?}");
+        assert_equal(mirror, service, name);
+    }
+}
+
+/// Catches up, tables that are copied again included, and compares definitions, roles, rows, sequences and views.
+pub(crate) fn assert_equal(mirror: &Mirror, service: &Service, what: &str) {
+    mirror.catch_up(service);
+    let level = || mirror.status()["targets"].as_array().unwrap().iter().all(|target| target["set_aside"].is_null());
+    if !level() {
+        until(&format!("{what}: no table is being copied again"), CATCH_UP, level);
+        mirror.catch_up(service);
+    }
+    let ours = everything(&mirror.source);
+    for target in &mirror.targets {
+        same(&ours, &everything(target), what);
+    }
+    mirror.assert_same();
+}
+
+/// The first line that differs says more than two long texts.
+fn same(ours: &str, theirs: &str, what: &str) {
+    let missing = |these: &str, those: &str| {
+        let those: Vec<&str> = those.lines().collect();
+        these
+            .lines()
+            .filter(|line| !those.contains(line))
+            .take(8)
+            .map(|line| format!("    {line}\n"))
+            .collect::<String>()
+    };
+    if ours != theirs {
+        let (only_ours, only_theirs) = (missing(ours, theirs), missing(theirs, ours));
+        let differing = ours.lines().zip(theirs.lines()).find(|(ours, theirs)| ours != theirs);
+        panic!("{what}: differs\n  first: {differing:?}\n  source:\n{only_ours}  target:\n{only_theirs}");
+    }
+}
+
+fn everything(cluster: &Cluster) -> String {
+    definitions(cluster) + &roles(cluster) + &values(cluster)
+}
+
+/// What `pg_dump` says of the schema, without walcast's own objects.
+pub(crate) fn definitions(cluster: &Cluster) -> String {
+    let program = cluster.installation().client("pg_dump").unwrap();
+    let mut command = Command::new(program);
+    command.args(["--schema-only", "--exclude-schema=walcast", "-d", &cluster.conninfo(DATABASE).to_string()]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    // Comments hold versions, \restrict a random key; publication and event triggers are the source's alone.
+    let is_own = |line: &str| line.contains("walcast_") || line.contains("walcast.");
+    let meant = |line: &&str| !line.is_empty() && !line.starts_with("--") && !line.starts_with('\\') && !is_own(line);
+    text.lines().filter(meant).map(|line| format!("{line}\n")).collect()
+}
+
+fn roles(cluster: &Cluster) -> String {
+    sql(
+        cluster,
+        "SELECT 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls,
+                rolconnlimit, rolvaliduntil, shobj_description(oid, 'pg_authid')
+            FROM pg_authid WHERE rolname !~ '^(pg|walcast)_' ORDER BY rolname;
+         SELECT 'member', roleid::regrole, member::regrole, admin_option FROM pg_auth_members
+            WHERE member::regrole::text !~ '^(pg|walcast)_' ORDER BY roleid::regrole::text, member::regrole::text;
+         SELECT 'setting', setrole::regrole, setconfig FROM pg_db_role_setting ORDER BY setrole::regrole::text, setdatabase <> 0;
+         SELECT 'database', datdba::regrole, datacl FROM pg_database WHERE datname = current_database();",
+    ) + "\n"
+}
+
+/// Values of sequences, and rows of materialized views.
+fn values(cluster: &Cluster) -> String {
+    let statements = "
+        SELECT format('SELECT %L, last_value, is_called FROM %I.%I;', c.oid::regclass, n.nspname, c.relname)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE relkind = 'S' AND nspname <> 'walcast' ORDER BY c.oid::regclass::text;
+        SELECT format('SELECT %L, m FROM %s m ORDER BY m::text;', c.oid::regclass, c.oid::regclass)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE relkind = 'm' AND relispopulated AND nspname <> 'walcast' ORDER BY c.oid::regclass::text";
+    sql(cluster, &sql(cluster, statements))
+}
+
+#[test]
+fn every_kind_of_ddl_arrives_with_the_rows_around_it() {
+    let (mirror, service) = begin();
+    play(&mirror, &service, CASES);
+    assert!(!service.messages().contains("ERROR"), "{}", service.messages());
+    mirror.finish(service);
+}
+
+#[test]
+fn d07_values_of_an_enum_are_used_in_the_next_transactions_of_one_batch() {
+    let (mirror, service) = begin();
+    mirror.at_source("CREATE TYPE mood AS ENUM ('m0'); CREATE TABLE t (id int PRIMARY KEY, m mood)");
+    mirror.catch_up(&service);
+    // While nothing is applied, everything gathers to be one batch.
+    mirror.walcast(&["pause", "berlin"]);
+    let script: String = (1..=30)
+        .map(|n| {
+            format!(
+                "INSERT INTO t SELECT {n} * 1000 + g, 'm{}' FROM generate_series(1, 50) g;
+            ALTER TYPE mood ADD VALUE 'm{n}';
+            INSERT INTO t VALUES ({n}, 'm{n}');\n",
+                n - 1
+            )
+        })
+        .collect();
+    mirror.at_source(&script);
+    mirror.walcast(&["resume", "berlin"]);
+    assert_equal(&mirror, &service, "D07");
+    mirror.finish(service);
+}
+
+#[test]
+fn d39_a_reader_of_the_target_is_waited_for_and_keeps_nobody_else_waiting() {
+    let (mirror, service) = begin();
+    mirror.at_source("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 100)");
+    mirror.catch_up(&service);
+    let reader = "BEGIN; SELECT count(*) FROM t; SELECT pg_sleep(3600)";
+    let mut command = Command::new(mirror.targets[0].installation().client("psql").unwrap());
+    let conninfo = mirror.targets[0].conninfo(DATABASE).to_string();
+    let mut reader =
+        command.args(["-X", "-q", "-d", &conninfo, "-c", reader]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    until("the reader reads", CATCH_UP, || mirror.at_target(0, asleep).trim() == "1");
+    mirror.at_source("ALTER TABLE t ADD v text DEFAULT 'x'; INSERT INTO t VALUES (101)");
+    mirror.catch_up_one(1, &service);
+    until("the target says what it waits for", CATCH_UP, || {
+        mirror.target_status(0)["last_error"].as_str().is_some_and(|text| text.contains("lock timeout"))
+    });
+    assert_eq!(mirror.target_status(0)["state"], "catching_up", "it is no error that stops a target");
+    // Whoever comes now waits no longer than the attempt under way.
+    mirror.at_target(0, "SET statement_timeout = '30s'; SELECT count(*) FROM t");
+    mirror.at_target(0, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+    reader.wait().unwrap();
+    assert_equal(&mirror, &service, "D39");
+    mirror.finish(service);
+}
+
+#[test]
+fn d43_what_cannot_be_done_on_one_target_stops_that_one_and_can_be_skipped() {
+    let (mirror, service) = begin();
+    mirror.at_source("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)");
+    mirror.catch_up(&service);
+    mirror.at_target(0, "INSERT INTO t VALUES (2, 1)");
+    mirror.at_source("ALTER TABLE t ADD UNIQUE (v); INSERT INTO t VALUES (3, 3)");
+    mirror.catch_up_one(1, &service);
+    let error = mirror.until_stopped(0);
+    for what in ["SQLSTATE 23505", "lsn ", "t", "hint: "] {
+        assert!(error.contains(what), "{what:?} is not in {error}");
+    }
+    let lsn = error.split("lsn ").nth(1).unwrap().split([';', ')']).next().unwrap().to_owned();
+    mirror.walcast(&["skip", "berlin", "--lsn", &lsn]);
+    mirror.catch_up(&service);
+    assert_eq!(mirror.at_target(0, "SELECT count(*) FROM walcast.skipped").trim(), "1");
+    assert_eq!(mirror.at_target(0, "SELECT count(*) FROM pg_constraint WHERE conname = 't_v_key'").trim(), "0");
+    // What was skipped is the operator's to do. It is not done by a later change of the same table.
+    mirror.at_source("ALTER TABLE t ADD w int; INSERT INTO t VALUES (4, 4, 4)");
+    mirror.catch_up(&service);
+    mirror.at_target(0, "DELETE FROM t WHERE id = 2; ALTER TABLE t ADD UNIQUE (v)");
+    assert_equal(&mirror, &service, "D43");
+    mirror.finish(service);
+}
+
+#[test]
+fn d22_what_was_done_without_event_triggers_is_noticed() {
+    let (mirror, service) = begin();
+    mirror.at_source("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    mirror.catch_up(&service);
+    mirror.at_source("ALTER EVENT TRIGGER walcast_ddl_end DISABLE");
+    let is_blind =
+        || mirror.status()["source"]["capture_error"].as_str().is_some_and(|e| e.contains("walcast_ddl_end"));
+    until("the status says that DDL is not captured", Duration::from_secs(30), is_blind);
+    assert_eq!(mirror.status()["source"]["state"], "streaming", "rows go on");
+    mirror.at_source(
+        "CREATE TABLE unseen (id int PRIMARY KEY, v text); ALTER TABLE t ADD v int;
+        CREATE ROLE unseen_role; GRANT SELECT ON t TO unseen_role",
+    );
+    until("the table arrives all the same", CATCH_UP, || {
+        mirror.at_target(0, "SELECT to_regclass('unseen') IS NOT NULL").trim() == "t"
+    });
+    mirror.walcast(&["setup"]);
+    until("all is well again", Duration::from_secs(30), || mirror.status()["source"]["capture_error"].is_null());
+    mirror.at_source(
+        "INSERT INTO unseen VALUES (1, 'x'); UPDATE t SET v = 2;
+        CREATE TABLE seen (id int PRIMARY KEY)",
+    );
+    assert_equal(&mirror, &service, "D22");
+    assert_eq!(service.messages().matches("DDL is not captured").count(), 1, "{}", service.messages());
+    mirror.finish(service);
+}
