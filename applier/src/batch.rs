@@ -17,6 +17,8 @@ use crate::error::Error;
 pub(crate) struct Part {
     frame: Arc<Frame>,
     pieces: Range<usize>,
+    /// The log's segment that it is in.
+    pub(crate) segment: u64,
 }
 
 impl Part {
@@ -81,7 +83,7 @@ pub(crate) struct Feed {
     cursor: Cursor,
     /// Transactions up to here are passed over; their descriptions of relations are not.
     after: Lsn,
-    /// A frame whose pieces from there on belong to the next batch.
+    /// A frame whose pieces from there on belong to the next batch; no frame was read after it.
     rest: Option<(Arc<Frame>, usize)>,
     appended: watch::Receiver<Lsn>,
 }
@@ -118,8 +120,9 @@ impl Feed {
                 batch.at_head = true;
                 return Ok(());
             };
+            let segment = self.cursor.segment();
             match frame.kind() {
-                FrameKind::Descriptors => batch.parts.push(Part { frame, pieces: 0..0 }),
+                FrameKind::Descriptors => batch.parts.push(Part { frame, pieces: 0..0, segment }),
                 FrameKind::Progress => batch.progress = frame.progress().filter(|lsn| *lsn > self.after),
                 FrameKind::Transactions => {
                     let (end, full) = self.take_pieces(&frame, start, batch, limits);
@@ -127,7 +130,7 @@ impl Feed {
                         self.rest = Some((frame.clone(), end));
                     }
                     if start < end {
-                        batch.parts.push(Part { frame, pieces: start..end });
+                        batch.parts.push(Part { frame, pieces: start..end, segment });
                     }
                     if full {
                         return Ok(());

@@ -27,9 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often the checkpoint moves when nothing is to be applied.
 const MOVE_EVERY: Duration = Duration::from_secs(60);
 
-/// Descriptions of relations are forgotten at most so often: a segment may need more of them than are to be kept.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
-
 /// So many changes, at such a rate, came while the batch before was applied: more are waited for. A flow that is below
 /// it is applied at once, whatever comes.
 const FLOOD_CHANGES: usize = 64;
@@ -74,8 +71,6 @@ struct Following {
     asked: Instant,
     moved: Instant,
     looked: Instant,
-    /// When descriptions were forgotten.
-    forgot: Option<Instant>,
 }
 
 impl Follower {
@@ -102,7 +97,6 @@ impl Follower {
             asked: now,
             moved: now,
             looked: now,
-            forgot: None,
         };
         following.target.refresh_flushed().await?;
         while !control.is_interrupted() {
@@ -118,7 +112,6 @@ impl Follower {
 
     async fn step(&mut self, following: &mut Following, control: &Control, backoff: &mut Backoff) -> Result<(), Error> {
         following.target.bound_memory().await?;
-        following.bound_descriptions(&self.log).await?;
         let before = control.limit(&self.status);
         if let Some(limit) = before.filter(|limit| following.applied >= *limit) {
             self.rest(following, control, limit).await?;
@@ -371,17 +364,6 @@ impl Follower {
 }
 
 impl Following {
-    async fn bound_descriptions(&mut self, log: &Log) -> Result<(), Error> {
-        let forgot_lately = self.forgot.is_some_and(|at| at.elapsed() < FORGET_EVERY);
-        if forgot_lately || !self.target.relations.describes_too_much() {
-            return Ok(());
-        }
-        self.target.forget_descriptions().await?;
-        self.feed = Feed::new(log, self.applied)?;
-        self.forgot = Some(Instant::now());
-        Ok(())
-    }
-
     fn tier_for(&self, batch: &Batch) -> Tier {
         match self.suspects {
             Some((first, _)) if batch.transactions.iter().any(|info| info.end_lsn >= first) => Tier::Single,

@@ -37,10 +37,10 @@ impl Target {
     ) -> Result<(), BatchError> {
         let mut rest = parts;
         while !rest.is_empty() {
-            let mut bytes = 0;
+            let (mut bytes, segment) = (0, rest.first().map(|part| part.segment));
             let fits = |part: &&Part| {
                 bytes += part.frame().bytes();
-                bytes <= net::STRETCH_BYTES
+                bytes <= net::STRETCH_BYTES && Some(part.segment) == segment
             };
             let (stretch, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
             self.walk_stretch(stretch, walk, feed).await?;
@@ -51,6 +51,9 @@ impl Target {
 
     async fn walk_stretch(&mut self, parts: &[Part], walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
         let mut gathering = Gathering::default();
+        if let Some(part) = parts.first() {
+            self.relations.enter(part.segment);
+        }
         for part in parts {
             for (relation, message) in part.frame().descriptors() {
                 self.describe_gathered(relation, message, walk, &mut gathering).await?;

@@ -13,8 +13,8 @@ use crate::sql::{Cell, Shape};
 const STATEMENTS_MAX: usize = 2000;
 const MAPPED_MAX: usize = 2000;
 
-/// Descriptions beyond so many bytes are forgotten between two batches: each of the log's segments has those it needs.
-const DESCRIPTIONS_MAX: usize = 64 << 20;
+/// Descriptions beyond so many bytes are forgotten where a segment of the log begins: it describes again what it uses.
+const DESCRIPTIONS_MAX: usize = if cfg!(test) { 100 } else { 64 << 20 };
 
 /// All described relations.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Relations {
     described: HashMap<RelationId, Described>,
     /// Bytes of descriptions.
     bytes: usize,
+    /// The segment that is being read.
+    segment: u64,
     mapped: usize,
     /// Relations with changes in the batch.
     touched: Vec<RelationId>,
@@ -115,9 +117,15 @@ impl Relations {
         self.mapped > MAPPED_MAX || self.statements > STATEMENTS_MAX
     }
 
-    /// More is described than is kept.
-    pub(crate) fn describes_too_much(&self) -> bool {
-        self.bytes > DESCRIPTIONS_MAX
+    /// What follows is in this segment of the log; nothing that came before may be left to write.
+    pub(crate) fn enter(&mut self, segment: u64) {
+        if segment != self.segment && self.bytes > DESCRIPTIONS_MAX {
+            self.counted = self.take_counts();
+            self.described.clear();
+            // The target still has the statements.
+            (self.bytes, self.mapped) = (0, 0);
+        }
+        self.segment = segment;
     }
 
     /// Forgets everything learnt from the target; its statements must be deallocated too.
@@ -157,5 +165,34 @@ impl Relations {
         };
         let counts = touched.iter().filter_map(take).collect::<Vec<_>>();
         std::mem::take(&mut self.counted).into_iter().chain(counts).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(relation: u8, columns: usize) -> Vec<u8> {
+        let column = b"\0some column\0\0\0\0\x17\xff\xff\xff\xff";
+        let count = u8::try_from(columns).expect("few");
+        [&b"R\0\0\0"[..], &[relation], b"public\0t\0d\0", &[count], &column.repeat(columns)].concat()
+    }
+
+    #[test]
+    fn f26_descriptions_are_forgotten_where_a_segment_begins() {
+        let mut relations = Relations::default();
+        relations.enter(1);
+        relations.describe(RelationId(1), &description(1, 2));
+        relations.enter(2);
+        assert!(relations.definition(RelationId(1)).is_ok(), "they are few");
+        relations.describe(RelationId(2), &description(2, 6));
+        relations.describe(RelationId(2), &description(2, 5));
+        relations.enter(2);
+        assert!(relations.definition(RelationId(1)).is_ok(), "the segment may use it and not describe it again");
+        relations.enter(3);
+        assert!(relations.definition(RelationId(1)).is_err() && relations.definition(RelationId(2)).is_err());
+        relations.describe(RelationId(2), &description(2, 1));
+        relations.enter(4);
+        assert!(relations.definition(RelationId(2)).is_ok());
     }
 }

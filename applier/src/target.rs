@@ -208,6 +208,7 @@ impl Target {
     }
 
     async fn walk(&mut self, part: &Part, walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
+        self.relations.enter(part.segment);
         if part.frame().kind() == FrameKind::Descriptors {
             for (relation, message) in part.frame().descriptors() {
                 self.describe(relation, message);
@@ -508,13 +509,6 @@ impl Target {
     /// Keeps the number of prepared statements and mappings bounded.
     pub(crate) async fn bound_memory(&mut self) -> Result<(), Error> {
         if self.relations.is_full() { self.learn_anew().await } else { Ok(()) }
-    }
-
-    /// Forgets what the log described of relations. It has to be read again from the beginning of its segment on.
-    pub(crate) async fn forget_descriptions(&mut self) -> Result<(), Error> {
-        self.learn_anew().await?;
-        self.relations.clear();
-        Ok(())
     }
 
     /// In the middle of a batch, with nothing outstanding: tables may be others than before.

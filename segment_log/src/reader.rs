@@ -65,6 +65,11 @@ impl Cursor {
         Ok(Some(frame))
     }
 
+    /// Number of the segment that the last frame was in. In each of them, relations are described anew before their changes.
+    pub fn segment(&self) -> u64 {
+        self.segment.header.seq
+    }
+
     fn release_to(&mut self, offset: u64) {
         self.segment.release(self.released..offset);
         self.released = offset;
