@@ -74,8 +74,8 @@ begin
 end
 $$;
 
--- Memberships of a role. Returns the roles that are missing, as (missing, name). Of servers before 16 a membership has no
--- options of its own; one without SET cannot be expressed there and would give more.
+-- Memberships of a role. Returns the roles that are missing, as (missing, name). Before 16 a membership has no options of
+-- its own: the role's INHERIT says whether it inherits; one without SET cannot be expressed and would give more.
 create or replace function walcast.apply_memberships(member text, whole boolean, before jsonb, after jsonb, exclude text[])
 returns table (verb text, what text) language plpgsql as $$
 declare
@@ -88,7 +88,7 @@ begin
     for step in
         with wanted as (
             select distinct on (x.role, x.giver) x.* from (
-                select m ->> 'role' as role, (m ->> 'admin')::boolean as admin, coalesce((m ->> 'inherit')::boolean, inherits) as inherit, coalesce((m ->> 'set')::boolean, true) as set,
+                select m ->> 'role' as role, (m ->> 'admin')::boolean as admin, case when modern then coalesce((m ->> 'inherit')::boolean, inherits) else inherits end as inherit, coalesce((m ->> 'set')::boolean, true) as set,
                        case when modern and walcast.is_ours(m ->> 'grantor') and exists (
                            select from pg_auth_members g where g.roleid = to_regrole(quote_ident(m ->> 'role')) and g.member = to_regrole(quote_ident(m ->> 'grantor')) and g.admin_option)
                            then m ->> 'grantor' else initial end as giver

@@ -31,7 +31,7 @@ pub(crate) fn acls() -> String {
 }
 
 /// Roles for everything below, and objects of each kind that has privileges.
-const SETTING: &str = "create role owner; create role a; create role b; create role c; create role grp; grant grp to a; \
+pub(crate) const SETTING: &str = "create role owner; create role a; create role b; create role c; create role grp; grant grp to a; \
      create schema s authorization owner; grant usage on schema s to a, b; set role owner; \
      create table s.t (x int, y int, \"Z\"\"z\" int); create table s.p (k int) partition by list (k); create table s.p1 partition of s.p for values in (1); \
      create view s.v as select * from s.t; create materialized view s.m as select * from s.t; create sequence s.q; \

@@ -3,6 +3,7 @@
 //! Everything runs twice for each version that `WALCAST_TEST_PG` names: with a login that is a superuser, and with one that
 //! has what `capture::target::setup_sql` gives it.
 
+mod across;
 mod attacks;
 mod grants;
 mod pending;
