@@ -192,14 +192,29 @@ begin
 end
 $$;
 
--- Writes rows of a table as its owner: the statement's one parameter is the array of the arguments.
+-- Locks of this transaction that are taken to alter a table, or a type, and types altered by it. (What others altered just
+-- now may be among these.)
+create or replace function walcast.altering() returns text[] language sql volatile as $$
+    select array(select l.relation || l.mode from pg_locks l join pg_class c on c.oid = l.relation and c.relkind in ('r', 'p', 'c')
+                  where l.pid = pg_backend_pid() and l.locktype = 'relation' and l.database = (select d.oid from pg_database d where d.datname = current_database())
+                    and l.mode in ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+        || array(select k.oid || 'type' from pg_constraint k where k.contypid <> 0 and age(k.xmin) <= age(pg_current_xact_id()::xid))
+$$;
+
+-- Writes rows of a table as its owner: the statement's one parameter is the array of the arguments. Code that runs in it
+-- must not alter tables: the writer knows which have code in their way, and another one of the owner's might not have had.
 create or replace function walcast.write(token text, role text, place text, statement text, arguments text[]) returns bigint language plpgsql as $$
 declare
+    before text[] := walcast.altering();
     n bigint;
 begin
     perform set_config('walcast.arguments', arguments::text, true);
     n := walcast.run(token, role, statement, place);
     perform set_config('walcast.arguments', '', true);
+    if not walcast.altering() <@ before and statement not like 'TRUNCATE %' then
+        raise exception 'code of role "%" alters or locks tables while rows are written', role using errcode = 'insufficient_privilege',
+            hint = 'See walcast.code_in_the_way.';
+    end if;
     return n;
 end
 $$;

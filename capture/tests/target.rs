@@ -67,7 +67,7 @@ async fn x07_the_login_can_write_rows_and_nothing_else() {
         for refused in [
             "set session_replication_role = origin",
             "set role app",
-            "create table x (a int)",
+            "create table \"S 1\".x (a int)",
             "create table walcast.x (a int)",
             "create index on t (id)",
             "insert into walcast.role values ('other', 'adopted')",
@@ -196,5 +196,48 @@ async fn x05_what_runs_when_rows_are_written_is_found() {
         let listed = "select count(*) = 0 from pg_class c where c.relnamespace = 'b'::regnamespace and c.relname like 't%' and c.relkind in ('r', 'p') \
              and not exists (select from walcast.code_in_the_way w where w.relation = 'b.' || c.relname)";
         assert!(admin.query_one(listed, &[]).await.unwrap().get::<_, bool>(0));
+    }
+}
+
+/// What is known of other tables has to stay true while a table with code is written.
+#[tokio::test]
+async fn x05_code_that_runs_when_rows_are_written_cannot_alter_other_tables() {
+    const SCHEMA: &str = "create schema b authorization app; set role app; create table b.other (a int); create table b.parent (a int); \
+         create domain b.d as int; create type b.c as (a int); create function b.tr() returns trigger language plpgsql as 'begin return null; end'; \
+         create trigger t after insert on b.other execute function b.tr(); \
+         create function b.does(s text) returns boolean language plpgsql as $$ begin if s <> '' then execute s; end if; return true; end $$; \
+         create table b.t (s text check (b.does(s))); reset role";
+    for installation in installations().unwrap() {
+        let (server, admin, wanted) = prepared(&installation).await;
+        set_up(&admin, &wanted).await;
+        admin.batch_execute(SCHEMA).await.unwrap();
+        let login = connect(&server, Some("Log in")).await;
+        let write =
+            "select walcast.write($1, 'app', 'b', 'insert into b.t (s) values (($1[1])::text)', array[$2::text])";
+        for harmless in ["", "insert into b.other values (1)", "update b.other set a = 2; select * from b.parent"] {
+            login.query(write, &[&"token", &harmless]).await.unwrap_or_else(|e| panic!("{harmless}: {e:?}"));
+        }
+        for evil in [
+            "alter table b.other add check (b.does(''))",
+            "alter table b.other enable always trigger t",
+            "alter table b.other add g boolean generated always as (true) stored",
+            "create index on b.other (a)",
+            "create rule r as on insert to b.other do also nothing",
+            "create trigger u after insert on b.other execute function b.tr()",
+            "alter table b.other inherit b.parent",
+            "alter domain b.d add check (b.does('')) not valid",
+            "alter type b.c add attribute d b.d",
+            "do $x$ begin begin alter domain b.d add check (b.does('')) not valid; exception when division_by_zero then null; end; end $x$",
+        ] {
+            let error = login.query(write, &[&"token", &evil]).await.expect_err(evil);
+            assert!(
+                error.as_db_error().is_some_and(|e| e.message().contains("alters or locks tables")),
+                "{evil}: {error:?}"
+            );
+        }
+        // what was locked before is the transaction's own affair
+        login.batch_execute("begin; truncate t").await.unwrap();
+        login.query(write, &[&"token", &""]).await.unwrap();
+        login.batch_execute("commit").await.unwrap();
     }
 }
