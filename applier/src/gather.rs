@@ -6,7 +6,9 @@ use segment_log::Record;
 use crate::batch::{Feed, Part};
 use crate::error::Error;
 use crate::net::{self, NotNettable, Plan};
-use crate::target::{BatchError, Group, Target, Walk};
+use crate::target::{BatchError, Target};
+use crate::walk::Walk;
+use crate::write::Group;
 
 /// What the net tier has read and not written.
 #[derive(Default)]

@@ -23,7 +23,8 @@
 //! # Not here
 //!
 //! Nothing is read from the source. What a message of the capture asks for is worked out in crate `ddl`; here it has its
-//! place in the stream ([`Observer::ddl`] reports it). Conflicts have no policy: a row that is missing, or twice there, stops the target.
+//! place in the stream ([`Observer::ddl`] reports it). Conflicts have no policy: a row that is missing, or twice there,
+//! stops the target.
 
 mod backoff;
 mod batch;
@@ -49,6 +50,8 @@ mod session;
 mod sql;
 mod status;
 mod target;
+mod walk;
+mod write;
 
 pub use error::{Class, Error, Place};
 pub use failpoint::VARIABLE as FAILPOINTS_VARIABLE;

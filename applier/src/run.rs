@@ -28,6 +28,10 @@ use crate::status::{Command, Desired, State, Status, TargetOptions};
 /// A batch under way when the task is to pause or end gets this long.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// DDL did not get its locks. Long queries come and go: they are looked for again more often than a lost server.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const LOCK_PAUSE_MAX: Duration = Duration::from_secs(3);
+
 /// A skip that was accepted and is not done yet.
 pub(crate) struct PendingSkip {
     pub(crate) lsn: Lsn,
@@ -164,7 +168,10 @@ impl Task {
         match error.class() {
             Class::Fatal => return Err(error),
             Class::Transient => {
-                let delay = self.backoff.next();
+                let delay = match error.sqlstate() {
+                    Some(LOCK_NOT_AVAILABLE) => self.backoff.next().min(LOCK_PAUSE_MAX),
+                    _ => self.backoff.next(),
+                };
                 tracing::warn!(target = %self.follower.options.name, error = %error.stopped_by().message, ?delay, "retrying");
                 self.follower.observer.retry();
                 tokio::select! {

@@ -1,27 +1,25 @@
-//! One target while there is a session to it: the walk over a batch's changes, shared by the tiers.
+//! One target while there is a session to it: a batch from BEGIN to COMMIT. `walk.rs` goes over its changes, `write.rs`
+//! writes one.
 
 use std::time::{Duration, Instant};
 
-use decoder::{Change, Lsn, PgTimestamp, RelationId};
+use decoder::{Lsn, PgTimestamp};
 use hashbrown::HashMap;
-use segment_log::{FrameKind, Log, Piece, Record, TransactionInfo};
+use segment_log::{Log, TransactionInfo};
 
-use crate::batch::{Batch, Feed, Limits, Part};
-use crate::catalog::{COLUMNS_QUERY, STAMPS_QUERY, TABLE_QUERY, TableRow, text};
+use crate::batch::{Batch, Feed, Limits};
+use crate::catalog::{STAMPS_QUERY, text};
 use crate::checkpoint::{self, Checkpoint};
 use crate::copied::Filter;
-use crate::encoder::{Encoder, Inserts, RowChange};
-use crate::error::{Error, Place};
+use crate::error::Error;
 use crate::failpoint::{self, Failpoint};
-use crate::mapping::{self, Mapping};
-use crate::message::Messages;
 use crate::observer::{Counts, DdlReport};
-use crate::owner::Owner;
-use crate::pipeline::{Expect, Failed, Problem, Transactions};
+use crate::pipeline::{Failed, Problem, Transactions};
 use crate::relations::Relations;
 use crate::session::Session;
-use crate::sql::{self, Guard};
+use crate::sql::Guard;
 use crate::status::{Identity, TargetOptions, Tier};
+use crate::walk::Walk;
 
 /// How long the target may take to say where its WAL is.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -60,68 +58,6 @@ impl From<Error> for BatchError {
     fn from(error: Error) -> BatchError {
         BatchError { error, suspects: None }
     }
-}
-
-/// The state of one pass over a batch.
-pub(crate) struct Walk {
-    tier: Tier,
-    guard: Guard,
-    pub(crate) begun: bool,
-    pub(crate) changes: Counts,
-    /// Transactions met so far.
-    pub(crate) met: u32,
-    /// The one being walked.
-    pub(crate) info: Option<TransactionInfo>,
-    /// The piece being walked has messages that were verified. Those of a log that an older walcast wrote were not.
-    verified: bool,
-    /// Of the transaction being walked.
-    pub(crate) messages: Messages,
-    pub(crate) ddl: DdlReport,
-}
-
-impl Walk {
-    fn new(tier: Tier, guard: Guard) -> Walk {
-        Walk {
-            tier,
-            guard,
-            begun: false,
-            changes: Counts::default(),
-            met: 0,
-            info: None,
-            verified: false,
-            messages: Messages::default(),
-            ddl: DdlReport::default(),
-        }
-    }
-
-    /// Comes to a piece; says whether the target has it already.
-    pub(crate) fn enter(&mut self, piece: &Piece<'_>, feed: &Feed) -> bool {
-        let info = piece.info();
-        let done = feed.is_before(&info);
-        if !done && piece.is_first() {
-            self.met += 1;
-            self.info = Some(info);
-            self.messages = Messages::default();
-        }
-        self.verified = piece.has_messages();
-        done
-    }
-
-    pub(crate) fn current(&self) -> u32 {
-        self.met.saturating_sub(1)
-    }
-
-    pub(crate) fn blame(&self, error: Error) -> BatchError {
-        let at = self.current();
-        BatchError { error, suspects: Some(Transactions { first: at, last: at }) }
-    }
-}
-
-/// INSERTs that wait for neighbours, and their relation.
-#[derive(Default)]
-pub(crate) struct Group<'a> {
-    pub(crate) relation: Option<RelationId>,
-    inserts: Inserts<'a>,
 }
 
 impl Target {
@@ -201,162 +137,6 @@ impl Target {
         Ok(())
     }
 
-    /// Waits for all answers.
-    pub(crate) async fn settle(&mut self) -> Result<(), BatchError> {
-        self.session.settle().await?;
-        self.session.take_failed().map_or(Ok(()), |failed| Err(batch_error(failed)))
-    }
-
-    async fn walk(&mut self, part: &Part, walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
-        self.relations.enter(part.segment);
-        if part.frame().kind() == FrameKind::Descriptors {
-            for (relation, message) in part.frame().descriptors() {
-                self.describe(relation, message);
-            }
-            return Ok(());
-        }
-        let mut group = Group::default();
-        for piece in part.pieces() {
-            let done = walk.enter(&piece, feed);
-            for record in piece.records() {
-                self.record(record, done, walk, &mut group).await?;
-            }
-        }
-        self.finish_group(&mut group).map_err(|error| walk.blame(error))
-    }
-
-    async fn record<'a>(
-        &mut self,
-        record: Record<'a>,
-        done: bool,
-        walk: &mut Walk,
-        group: &mut Group<'a>,
-    ) -> Result<(), BatchError> {
-        if let (Some(b'R'), Some(relation)) = (record.payload.first(), record.relation) {
-            if group.relation == Some(relation) {
-                self.finish_group(group).map_err(|error| walk.blame(error))?;
-            }
-            self.describe(relation, record.payload);
-            return Ok(());
-        }
-        if done || self.is_passed_over(&record, walk)? {
-            return Ok(());
-        }
-        let change = decoder::decode_change(record.payload).map_err(|error| walk.blame(error.into()))?;
-        match walk.tier {
-            Tier::Net | Tier::Ordered => self.write(&change, walk, group).await?,
-            Tier::Single => self.apply_alone(&change, walk).await?,
-        }
-        self.send_when_full().await
-    }
-
-    /// Takes a Relation message.
-    pub(crate) fn describe(&mut self, relation: RelationId, message: &[u8]) {
-        self.filter.described(relation);
-        self.relations.describe(relation, message);
-    }
-
-    /// Whether the target has this change by a copy. A TRUNCATE of several tables is not judged here.
-    #[inline]
-    pub(crate) fn is_passed_over(&mut self, record: &Record<'_>, walk: &Walk) -> Result<bool, BatchError> {
-        match (record.relation, walk.info) {
-            (Some(relation), Some(info)) if self.filter.is_active() => self.passes_over(relation, info, walk),
-            _ => Ok(false),
-        }
-    }
-
-    fn passes_over(&mut self, relation: RelationId, info: TransactionInfo, walk: &Walk) -> Result<bool, BatchError> {
-        let passes = self.filter.passes_over(relation, info.commit_lsn, &self.relations);
-        passes.map_err(|error| walk.blame(error))
-    }
-
-    /// The tables of a TRUNCATE that the target does not have truncated by a copy.
-    fn not_passed_over(&mut self, relations: &[RelationId], walk: &Walk) -> Result<Vec<RelationId>, BatchError> {
-        let mut left = relations.to_vec();
-        let Some(info) = walk.info.filter(|_| self.filter.is_active()) else { return Ok(left) };
-        for relation in relations {
-            if self.passes_over(*relation, info, walk)? {
-                left.retain(|id| id != relation);
-            }
-        }
-        Ok(left)
-    }
-
-    pub(crate) async fn send_when_full(&mut self) -> Result<(), BatchError> {
-        if self.session.is_window_full() {
-            self.session.send_window().await?;
-        }
-        if self.session.has_failed() { self.settle().await } else { Ok(()) }
-    }
-
-    /// Writes one change; only a relation that is not known yet makes it wait.
-    pub(crate) async fn write<'a>(
-        &mut self,
-        change: &Change<'a>,
-        walk: &mut Walk,
-        group: &mut Group<'a>,
-    ) -> Result<(), BatchError> {
-        match change {
-            Change::Insert { relation, .. } if group.relation == Some(*relation) => {}
-            Change::Type { .. } | Change::Relation(_) => return Ok(()),
-            Change::Message { .. } if !walk.verified => return Ok(()),
-            _ => self.finish_group(group).map_err(|error| walk.blame(error))?,
-        }
-        match change {
-            Change::Truncate { relations, options } => return self.write_truncate(relations, *options, walk).await,
-            Change::Message { content, .. } => return self.take_message(content, walk).await,
-            _ => {}
-        }
-        if !walk.begun {
-            self.begin(walk).await?;
-        }
-        let Some(relation) = change.relation() else { return Ok(()) };
-        self.know(relation, walk).await?;
-        self.write_row(relation, change, walk, group).map_err(|error| walk.blame(error))
-    }
-
-    /// Where a copy already has one of the tables empty, or the target's schema may be of a later time than this change,
-    /// the others are emptied by DELETE: TRUNCATE refuses a table that a table outside of its list refers to, and with
-    /// CASCADE takes it along.
-    async fn write_truncate(
-        &mut self,
-        relations: &[RelationId],
-        options: decoder::TruncateOptions,
-        walk: &mut Walk,
-    ) -> Result<(), BatchError> {
-        let left = self.not_passed_over(relations, walk)?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        if !walk.begun {
-            self.begin(walk).await?;
-        }
-        for relation in &left {
-            self.know(*relation, walk).await?;
-        }
-        walk.changes.truncates += 1;
-        let tables = self.truncated(&left, walk)?;
-        let whole = left.len() == relations.len() && self.filter.level_at().is_none();
-        let owner = tables.first().and_then(|(_, owner)| owner.clone());
-        let of_one = tables.iter().all(|(_, other)| *other == owner);
-        let names: Vec<String> = tables.iter().map(|(name, _)| name.clone()).collect();
-        if whole && of_one {
-            return self.write_as(owner.as_ref(), &sql::truncate(&names, options), walk).await;
-        }
-        for (table, owner) in &tables {
-            self.write_as(owner.as_ref(), &format!("DELETE FROM {table}"), walk).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes a statement without parameters, as the owner where it has to be.
-    async fn write_as(&mut self, owner: Option<&Owner>, sql: &str, walk: &Walk) -> Result<(), BatchError> {
-        let Some(owner) = owner else { return self.write_once(sql, walk) };
-        self.settle().await?;
-        let done = self.session.query(&owner.wrapped(sql, 0), &[owner.token.as_str()]).await;
-        done.map(drop).map_err(|error| walk.blame(error))
-    }
-
     pub(crate) async fn begin(&mut self, walk: &mut Walk) -> Result<(), BatchError> {
         if failpoint::is_due(Failpoint::BeforeBegin) {
             self.session.die().await?;
@@ -366,136 +146,10 @@ impl Target {
         Ok(())
     }
 
-    fn write_row<'a>(
-        &mut self,
-        relation: RelationId,
-        change: &Change<'a>,
-        walk: &mut Walk,
-        group: &mut Group<'a>,
-    ) -> Result<(), Error> {
-        let (guard, transaction) = (walk.guard, walk.current());
-        let mut encoder = encoder(&mut self.relations, &mut self.session, relation)?;
-        match change {
-            Change::Insert { new, .. } => {
-                group.relation = Some(relation);
-                encoder.insert(&mut group.inserts, *new, transaction)?;
-            }
-            Change::Update { old, new, .. } => {
-                encoder.change(&RowChange { new: Some(*new), old: *old, guard, transaction })?;
-            }
-            Change::Delete { old, .. } => {
-                encoder.change(&RowChange { new: None, old: Some(*old), guard, transaction })?;
-            }
-            _ => {}
-        }
-        walk.changes.count(change);
-        self.relations.count(relation, 1);
-        Ok(())
-    }
-
-    /// How the tables are written, and counted.
-    fn truncated(&mut self, relations: &[RelationId], walk: &Walk) -> Result<Vec<(String, Option<Owner>)>, BatchError> {
-        let mut tables = Vec::with_capacity(relations.len());
-        for relation in relations {
-            let mapped = self.relations.mapped(*relation).ok_or(Error::UnknownRelation(*relation));
-            let table = &mapped.map_err(|error| walk.blame(error))?.mapping.table;
-            tables.push((table.reference(), table.owner.clone()));
-            self.relations.count(*relation, 1);
-        }
-        Ok(tables)
-    }
-
-    fn write_once(&mut self, sql: &str, walk: &Walk) -> Result<(), BatchError> {
-        let at = walk.current();
-        Ok(self.session.once(sql, Expect::Done(Transactions { first: at, last: at }))?)
-    }
-
-    pub(crate) fn finish_group(&mut self, group: &mut Group<'_>) -> Result<(), Error> {
-        let Some(relation) = group.relation.take() else { return Ok(()) };
-        if group.inserts.is_empty() {
-            return Ok(());
-        }
-        encoder(&mut self.relations, &mut self.session, relation)?.finish_inserts(&mut group.inserts)
-    }
-
-    /// Looks the relation up on the target unless that was done. Nothing that came before may be left to write.
-    pub(crate) async fn know(&mut self, relation: RelationId, walk: &mut Walk) -> Result<(), BatchError> {
-        while !self.is_known(relation, walk).await? {
-            if !self.make_ahead(relation, walk).await? {
-                let definition = self.relations.definition(relation).map_err(|error| walk.blame(error))?;
-                let table = mapping::table_name(&definition).to_string();
-                return Err(walk.blame(Error::MissingTable { table }));
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks the relation up on the target unless that was done. False when there is no such table.
-    pub(crate) async fn is_known(&mut self, relation: RelationId, walk: &Walk) -> Result<bool, BatchError> {
-        if self.relations.mapped(relation).is_some() {
-            return Ok(true);
-        }
-        self.settle().await?;
-        match self.look_up(relation).await {
-            Ok(()) => Ok(true),
-            Err(Error::MissingTable { .. }) => Ok(false),
-            Err(error) => Err(walk.blame(error)),
-        }
-    }
-
-    async fn look_up(&mut self, relation: RelationId) -> Result<(), Error> {
-        let definition = self.relations.definition(relation)?;
-        let name = mapping::table_name(&definition);
-        let rows = self.session.query(TABLE_QUERY, &[&name.schema, &name.table]).await?;
-        let row = TableRow::read(&name, &rows)?;
-        let columns = self.session.query(COLUMNS_QUERY, &[&row.oid]).await?;
-        let mut table = row.with_columns(&name, &columns)?;
-        table.owner = Owner::find(&mut self.session, self.options.ddl.token.as_ref(), &name.schema, &table.oid).await?;
-        table.sets &= table.owner.is_none();
-        self.relations.map(relation, Mapping::new(definition, table)?);
-        Ok(())
-    }
-
-    /// One change of the single tier: written, sent, answered. Its error names it.
-    async fn apply_alone<'a>(&mut self, change: &Change<'a>, walk: &mut Walk) -> Result<(), BatchError> {
-        let mut group = Group::default();
-        let mut outcome = self.write(change, walk, &mut group).await;
-        if outcome.is_ok() {
-            outcome = self.finish_group(&mut group).map_err(|error| walk.blame(error));
-        }
-        if outcome.is_ok() {
-            self.session.settle().await?;
-            let failed = self.session.take_failed();
-            outcome = failed.map_or(Ok(()), |failed| Err(walk.blame(self.explain(failed, change))));
-        }
-        outcome.map_err(|failed| self.place(failed, change, walk))
-    }
-
-    fn explain(&mut self, failed: Failed, change: &Change<'_>) -> Error {
-        let operation = if matches!(change, Change::Delete { .. }) { "DELETE" } else { "UPDATE" };
-        let mapped = change.relation().and_then(|relation| self.relations.mapped(relation));
-        let of = |table: &crate::catalog::Table| table.filtered || table.owner.is_some();
-        let (table, filtered) = mapped.map_or((String::new(), false), |m| (m.label.clone(), of(&m.mapping.table)));
-        match failed.problem {
-            Problem::Rows(0) => Error::NoRow { operation, table },
-            Problem::Rows(rows) => Error::SeveralRows { operation, table, rows },
-            Problem::Refused(error) if filtered && error.sqlstate == DIVISION_BY_ZERO => {
-                Error::NotOneRow { operation, table }
-            }
-            Problem::Refused(error) => Error::Refused(error),
-        }
-    }
-
-    fn place(&mut self, failed: BatchError, change: &Change<'_>, walk: &Walk) -> BatchError {
-        let relation = match change {
-            Change::Truncate { relations, .. } => relations.first().copied(),
-            _ => change.relation(),
-        };
-        let named = relation.and_then(|relation| self.relations.definition(relation).ok());
-        let relation = named.map(|definition| mapping::table_name(&definition).to_string());
-        let Some(info) = walk.info else { return failed };
-        let place = || Place { end_lsn: info.end_lsn, xid: info.xid, relation };
-        BatchError { error: failed.error.at(place), ..failed }
+    /// Waits for all answers.
+    pub(crate) async fn settle(&mut self) -> Result<(), BatchError> {
+        self.session.settle().await?;
+        self.session.take_failed().map_or(Ok(()), |failed| Err(batch_error(failed)))
     }
 
     /// After a failed batch whose session still works: a clean slate, learnt anew.
@@ -586,13 +240,7 @@ async fn filter(session: &mut Session, options: &TargetOptions, applied: Lsn) ->
     }
 }
 
-const DIVISION_BY_ZERO: &str = "22012";
-
-fn encoder<'e>(relations: &'e mut Relations, session: &'e mut Session, id: RelationId) -> Result<Encoder<'e>, Error> {
-    let (mapped, statements) = relations.mapped_and_counter(id).ok_or(Error::UnknownRelation(id))?;
-    let (out, pipeline) = session.writing();
-    Ok(Encoder { mapped, statements, pipeline, out })
-}
+pub(crate) const DIVISION_BY_ZERO: &str = "22012";
 
 /// What the pipelined tier knows of a failure; the single tier will name it.
 fn batch_error(failed: Failed) -> BatchError {

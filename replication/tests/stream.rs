@@ -393,7 +393,8 @@ async fn only_the_captures_own_messages_reach_the_log() {
     let replayed = String::from_utf8(genuine[0].clone()).expect("text").replace('\'', "''");
     fixture.sql(&format!(
         "CREATE ROLE intruder; SET ROLE intruder; \
-         SELECT pg_logical_emit_message(true, 'walcast', repeat('0', 64) || '{{\"v\": 1, \"xid\": \"' || pg_current_xact_id() || '\"}}'); \
+         SELECT pg_logical_emit_message(true, 'walcast', \
+             repeat('0', 64) || '{{\"v\": 1, \"xid\": \"' || pg_current_xact_id() || '\"}}'); \
          SELECT pg_logical_emit_message(true, 'walcast', '{replayed}'); \
          SELECT pg_logical_emit_message(true, 'walcast', 'x'); SELECT pg_logical_emit_message(true, 'walcast', '')"
     ));
@@ -446,7 +447,8 @@ async fn a_key_of_somebody_elses_is_not_used() {
     fixture.sql(
         "CREATE FUNCTION pg_temp.sign(content bytea) RETURNS bytea LANGUAGE sql AS $$SELECT convert_to(encode(sha256( \
              decode(repeat('5c', 64), 'hex') || sha256(decode(repeat('36', 64), 'hex') || content)), 'hex'), 'UTF8') || content$$; \
-         SELECT pg_logical_emit_message(true, 'walcast', pg_temp.sign(convert_to('{\"v\": 1, \"xid\": \"' || pg_current_xact_id() || '\"}', 'UTF8')))",
+         SELECT pg_logical_emit_message(true, 'walcast', pg_temp.sign(convert_to( \
+             '{\"v\": 1, \"xid\": \"' || pg_current_xact_id() || '\"}', 'UTF8')))",
     );
     running.catch_up(&fixture).await;
     assert_eq!(counted(&running), (0, 1));

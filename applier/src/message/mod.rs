@@ -25,7 +25,8 @@ use crate::copied;
 use crate::error::Error;
 use crate::name::TableName;
 use crate::status::DdlOptions;
-use crate::target::{BatchError, Target, Walk};
+use crate::target::{BatchError, Target};
+use crate::walk::Walk;
 use statements::Statements;
 
 /// Hexadecimal digits of the signature, which was verified before the log.

@@ -229,7 +229,8 @@ async fn d05_a_rewritten_table_is_set_aside_and_the_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sequences_follow_the_source_forward_and_back() {
-    const SEQUENCES: &str = "CREATE SEQUENCE up; CREATE SEQUENCE down INCREMENT -5 MINVALUE -1000 START -1; CREATE SEQUENCE \"o'd\\d \"\"x\"";
+    const SEQUENCES: &str = "CREATE SEQUENCE up; CREATE SEQUENCE down INCREMENT -5 MINVALUE -1000 START -1; \
+         CREATE SEQUENCE \"o'd\\d \"\"x\"";
     let (mut rig, mut source) = pair(SEQUENCES).await;
     source.sql(&rig, "SELECT nextval('up') FROM generate_series(1, 10); SELECT nextval('down'), nextval('down')");
     source.sql(&rig, "SELECT setval('\"o''d\\d \"\"x\"', 42, false)");
