@@ -1,6 +1,7 @@
 //! DDL through the whole path: source, log, two targets; after each, definitions and rows are equal.
 
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use cluster::Cluster;
@@ -9,7 +10,7 @@ use crate::postgres::{DATABASE, sql};
 use crate::service::{CATCH_UP, Mirror, Service, until};
 
 /// Statements for psql under headings: each statement is a transaction unless it says otherwise.
-const CASES: &str = include_str!("sql/ddl.sql");
+pub(crate) const CASES: &str = include_str!("sql/ddl.sql");
 /// Begins a heading.
 const HEADING: &str = "-- case: ";
 
@@ -24,9 +25,14 @@ pub(crate) fn begin() -> (Mirror, Service) {
 
 /// Runs each case at the source, and compares everything after it.
 pub(crate) fn play(mirror: &Mirror, service: &Service, cases: &str) {
+    play_as(mirror, service, cases, "postgres");
+}
+
+/// The same, as this role.
+pub(crate) fn play_as(mirror: &Mirror, service: &Service, cases: &str, role: &str) {
     for case in cases.split(HEADING).skip(1) {
         let (name, script) = case.split_once('\n').unwrap();
-        let ran = mirror.source.sql(DATABASE, script);
+        let ran = mirror.source.sql(DATABASE, &format!("SET SESSION AUTHORIZATION {role};\n{script}"));
         assert!(ran.is_ok(), "{name}: {ran:?}");
         assert_equal(mirror, service, name);
     }
@@ -40,10 +46,12 @@ pub(crate) fn assert_equal(mirror: &Mirror, service: &Service, what: &str) {
         until(&format!("{what}: no table is being copied again"), CATCH_UP, level);
         mirror.catch_up(service);
     }
-    let ours = everything(&mirror.source);
-    for target in &mirror.targets {
-        same(&ours, &everything(target), what);
-    }
+    let (ours, theirs) = thread::scope(|scope| {
+        let of = |cluster| scope.spawn(move || everything(cluster));
+        let theirs: Vec<_> = mirror.targets.iter().map(of).collect();
+        (everything(&mirror.source), theirs.into_iter().map(|task| task.join().unwrap()).collect::<Vec<_>>())
+    });
+    theirs.iter().for_each(|theirs| same(&ours, theirs, what));
     mirror.assert_same();
 }
 
@@ -77,8 +85,8 @@ pub(crate) fn definitions(cluster: &Cluster) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    // Comments hold versions, \restrict a random key; publication and event triggers are the source's alone.
-    let is_own = |line: &str| line.contains("walcast_") || line.contains("walcast.");
+    // Comments hold versions, \restrict a random key; publication, event triggers and walcast's logins are of one side.
+    let is_own = |line: &str| line.contains("walcast_") || line.contains("walcast.") || line.ends_with("TO walcast;");
     let meant = |line: &&str| !line.is_empty() && !line.starts_with("--") && !line.starts_with('\\') && !is_own(line);
     text.lines().filter(meant).map(|line| format!("{line}\n")).collect()
 }
@@ -88,11 +96,13 @@ fn roles(cluster: &Cluster) -> String {
         cluster,
         "SELECT 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls,
                 rolconnlimit, rolvaliduntil, shobj_description(oid, 'pg_authid')
-            FROM pg_authid WHERE rolname !~ '^(pg|walcast)_' ORDER BY rolname;
+            FROM pg_authid WHERE rolname !~ '^(pg_|walcast)' ORDER BY rolname;
          SELECT 'member', roleid::regrole, member::regrole, admin_option FROM pg_auth_members
-            WHERE member::regrole::text !~ '^(pg|walcast)_' ORDER BY roleid::regrole::text, member::regrole::text;
-         SELECT 'setting', setrole::regrole, setconfig FROM pg_db_role_setting ORDER BY setrole::regrole::text, setdatabase <> 0;
-         SELECT 'database', datdba::regrole, datacl FROM pg_database WHERE datname = current_database();",
+            WHERE member::regrole::text !~ '^(pg_|walcast)' ORDER BY roleid::regrole::text, member::regrole::text;
+         SELECT 'setting', setrole::regrole, setconfig FROM pg_db_role_setting WHERE setrole::regrole::text <> 'walcast'
+            ORDER BY setrole::regrole::text, setdatabase <> 0;
+         SELECT 'database', datdba::regrole, a FROM pg_database, unnest(coalesce(datacl, acldefault('d', datdba))) a
+            WHERE datname = current_database() AND a::text !~ '^walcast=' ORDER BY a::text;",
     ) + "\n"
 }
 

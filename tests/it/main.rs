@@ -4,6 +4,7 @@ mod bootstrap;
 mod compare;
 mod ddl;
 mod ddl_load;
+mod ddl_rights;
 mod ddl_roles;
 mod ddl_selected;
 mod faults;
