@@ -18,7 +18,8 @@ const DEFINITIONS: &str = "select count(*), coalesce(md5(string_agg(line, ',' or
     union all select indexdef from pg_catalog.pg_indexes where schemaname = 'public' \
     union all select concat_ws(' ', viewname, definition) from pg_catalog.pg_views where schemaname = 'public' \
     union all select concat_ws(' ', oid::regclass, relacl) from pg_catalog.pg_class where relnamespace = 'public'::regnamespace \
-    union all select concat_ws(' ', rolname, rolcanlogin) from pg_catalog.pg_roles where oid >= 16384) d";
+    union all select concat_ws(' ', rolname, rolcanlogin) from pg_catalog.pg_roles \
+        where oid >= 16384 and rolname <> 'walcast_nobody') d";
 
 /// Number of rows, and the sum of their hashes, which does not depend on their order.
 type Digest = (i64, String);
