@@ -37,7 +37,8 @@ impl Owner {
         oid: &str,
     ) -> Result<Option<Owner>, Error> {
         const THERE: &str = "SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-             WHERE n.nspname = 'walcast' AND p.proname = 'writer' AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE')";
+             WHERE n.nspname = 'walcast' AND p.proname = 'writer' AND pg_catalog.has_function_privilege(p.oid, \
+             'EXECUTE')";
         let Some(token) = token else { return Ok(None) };
         if session.simple(THERE).await?.is_empty() {
             return Ok(None);

@@ -127,7 +127,8 @@ fn rights(target: &Target) -> String {
         "do $$ declare t text; begin\n\
          if walcast.is_superuser({literal}) then return; end if;\n\
          execute 'grant connect on database ' || quote_ident(current_database()) || {grantee};\n\
-         execute {alter} || ' in database ' || quote_ident(current_database()) || ' set session_replication_role = replica';\n\
+         execute {alter} || ' in database ' || quote_ident(current_database()) || ' set session_replication_role = \
+         replica';\n\
          execute {alter} || ' bypassrls';\n\
          for t in select c.oid::regclass from pg_class c join pg_namespace n on n.oid = c.relnamespace\n\
                    where n.nspname = 'walcast' and c.relkind = 'r' loop\n\

@@ -21,7 +21,8 @@ async fn prepared(installation: &Installation) -> (Cluster, Client, Target) {
     let server = Cluster::builder().installation(installation.clone()).start().unwrap();
     let admin = connect(&server, None).await;
     let schema = "create role \"Log in\" login; create role app; create role other; create schema \"S 1\"; \
-         create table \"S 1\".\"T\" (id serial primary key); create table t (id int primary key); create table o (id int primary key); \
+         create table \"S 1\".\"T\" (id serial primary key); create table t (id int primary key); create table o (id \
+         int primary key); \
          alter table \"S 1\".\"T\" owner to app; alter table t owner to app; alter table o owner to other";
     admin.batch_execute(schema).await.unwrap();
     let replicated = [("S 1", "T"), ("public", "t"), ("public", "o"), ("public", "not there")];
@@ -60,7 +61,8 @@ async fn x07_the_login_can_write_rows_and_nothing_else() {
             "select setval('\"S 1\".\"T_id_seq\"', 7)",
             "insert into walcast.checkpoint values ('0/0')",
             "select walcast.run('token', 'app', 'create index on public.t (id)', 'public')",
-            "do $$ begin if current_setting('session_replication_role') <> 'replica' then raise 'not a replica'; end if; end $$",
+            "do $$ begin if current_setting('session_replication_role') <> 'replica' then raise 'not a replica'; end \
+                 if; end $$",
         ] {
             login.batch_execute(allowed).await.unwrap_or_else(|e| panic!("{allowed}: {e:?}"));
         }
@@ -107,7 +109,8 @@ async fn x05_what_the_login_left_in_the_schema_is_not_called_with_a_superusers_r
         let error = login.batch_execute(refused).await.expect_err(refused);
         assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{refused}: {error:?}");
     }
-    let foreign = "select count(*) from pg_proc where pronamespace = 'walcast'::regnamespace and proowner = '\"Log in\"'::regrole";
+    let foreign = "select count(*) from pg_proc where pronamespace = 'walcast'::regnamespace and proowner = '\"Log \
+         in\"'::regrole";
     assert_eq!(admin.query_one(foreign, &[]).await.unwrap().get::<_, i64>(0), 0);
     assert_eq!(admin.query("select lsn::text from walcast.checkpoint", &[]).await.unwrap().len(), 1);
 }
@@ -126,8 +129,10 @@ async fn check_says_what_is_missing_and_what_is_too_much() {
     assert_eq!(level_of(&findings, "no rights that it does not need"), Level::Pass);
     assert_eq!(level_of(&findings, "roles' tables cannot be applied: other"), Level::Warn);
     assert_eq!(level_of(&findings, "nobody's code but a superuser's"), Level::Pass);
-    let code = "create function f(int) returns int language sql immutable as 'select 1'; alter function f(int) owner to app; \
-         create index on t (f(id)); grant app to \"Log in\"; alter role \"Log in\" createrole; grant create on schema walcast to \"Log in\"";
+    let code = "create function f(int) returns int language sql immutable as 'select 1'; alter function f(int) owner \
+         to app; \
+         create index on t (f(id)); grant app to \"Log in\"; alter role \"Log in\" createrole; grant create on \
+         schema walcast to \"Log in\"";
     admin.batch_execute(code).await.unwrap();
     let findings = target::check(&login, &wanted).await;
     assert_eq!(level_of(&findings, "public.t"), Level::Pass);
@@ -167,33 +172,45 @@ async fn x05_what_runs_when_rows_are_written_is_found() {
          create operator b.### (function = b.f, rightarg = int); \
          create function b.tr() returns trigger language plpgsql as 'begin return null; end'; \
          create domain b.d as int check (b.f(value) = 1); create domain b.of as text check ((length(value)::b.d) = 1); \
-         create type b.comp as (x b.d[]); create type b.r as range (subtype = float8, subtype_diff = b.diff); create type b.e as enum ('a'); \
-         create table b.t_check (a int check (b.f(a) = 1)); create table b.t_generated (a int, g int generated always as (b.f(a)) stored); \
-         create table b.t_index (a int); create index on b.t_index (b.f(a)); create table b.t_predicate (a int); create index on b.t_predicate (a) where b.f(a) > 0; \
-         create table b.t_domain (a b.d); create table b.t_composite (a b.comp[]); create table b.t_range (a b.r); create table b.t_nested (a b.of); \
-         create table b.t_operator (a int check ((operator(b.###) a) = 1)); create table b.t_cast (a int check ((a::b.d) is not null)); \
+         create type b.comp as (x b.d[]); create type b.r as range (subtype = float8, subtype_diff = b.diff); create \
+         type b.e as enum ('a'); \
+         create table b.t_check (a int check (b.f(a) = 1)); create table b.t_generated (a int, g int generated \
+         always as (b.f(a)) stored); \
+         create table b.t_index (a int); create index on b.t_index (b.f(a)); create table b.t_predicate (a int); \
+         create index on b.t_predicate (a) where b.f(a) > 0; \
+         create table b.t_domain (a b.d); create table b.t_composite (a b.comp[]); create table b.t_range (a b.r); \
+         create table b.t_nested (a b.of); \
+         create table b.t_operator (a int check ((operator(b.###) a) = 1)); create table b.t_cast (a int check \
+         ((a::b.d) is not null)); \
          create table b.t_partitioned (a int) partition by range ((b.key(a))); \
-         create table b.t_root (a int) partition by list (a); create table b.t_leaf partition of b.t_root for values in (1); alter table b.t_leaf add check (b.f(a) = 1); \
-         create table b.t_trigger (a int); create trigger t after insert on b.t_trigger execute function b.tr(); alter table b.t_trigger enable replica trigger t; \
-         create table b.t_rule (a int); create rule r as on insert to b.t_rule do also nothing; alter table b.t_rule enable always rule r; \
+         create table b.t_root (a int) partition by list (a); create table b.t_leaf partition of b.t_root for values \
+         in (1); alter table b.t_leaf add check (b.f(a) = 1); \
+         create table b.t_trigger (a int); create trigger t after insert on b.t_trigger execute function b.tr(); \
+         alter table b.t_trigger enable replica trigger t; \
+         create table b.t_rule (a int); create rule r as on insert to b.t_rule do also nothing; alter table b.t_rule \
+         enable always rule r; \
          create table b.t_setting (a int check (set_config('datestyle', 'SQL', false) <> '')); \
          create table b.t_query (a int check (query_to_xml('select b.f(1)', true, true, '') is not null)); \
          create table b.n_default (a int default b.f(1), b timestamptz default clock_timestamp(), c b.e); \
-         create table b.n_system (a int check (a > 0 and lower('x') = 'x' and now() > '2000-01-01'), b text unique, g int generated always as (a + 1) stored); \
+         create table b.n_system (a int check (a > 0 and lower('x') = 'x' and now() > '2000-01-01'), b text unique, \
+         g int generated always as (a + 1) stored); \
          create table b.n_trigger (a int); create trigger t after insert on b.n_trigger execute function b.tr(); \
          create table b.n_rule (a int); create rule r as on insert to b.n_rule do also nothing; reset role; \
-         create function superusers(int) returns boolean language plpgsql as 'begin return true; end'; create table b.n_superusers (a int check (superusers(a)))";
+         create function superusers(int) returns boolean language plpgsql as 'begin return true; end'; create table \
+         b.n_superusers (a int check (superusers(a)))";
     for installation in installations().unwrap() {
         let (_server, admin, wanted) = prepared(&installation).await;
         set_up(&admin, &wanted).await;
         admin.batch_execute(SCHEMA).await.unwrap();
         admin.batch_execute("alter function superusers(int) stable").await.unwrap();
         let wrong = "select c.relname::text, walcast.writer(c.oid) from pg_class c \
-             where c.relnamespace = 'b'::regnamespace and c.relkind in ('r', 'p') and (c.relname like 't%') <> (walcast.writer(c.oid) <> '')";
+             where c.relnamespace = 'b'::regnamespace and c.relkind in ('r', 'p') and (c.relname like 't%') <> \
+             (walcast.writer(c.oid) <> '')";
         let wrong = admin.query(wrong, &[]).await.unwrap();
         let names: Vec<(String, String)> = wrong.iter().map(|row| (row.get(0), row.get(1))).collect();
         assert!(names.is_empty(), "{names:?}");
-        let listed = "select count(*) = 0 from pg_class c where c.relnamespace = 'b'::regnamespace and c.relname like 't%' and c.relkind in ('r', 'p') \
+        let listed = "select count(*) = 0 from pg_class c where c.relnamespace = 'b'::regnamespace and c.relname \
+             like 't%' and c.relkind in ('r', 'p') \
              and not exists (select from walcast.code_in_the_way w where w.relation = 'b.' || c.relname)";
         assert!(admin.query_one(listed, &[]).await.unwrap().get::<_, bool>(0));
     }
@@ -202,10 +219,13 @@ async fn x05_what_runs_when_rows_are_written_is_found() {
 /// What is known of other tables has to stay true while a table with code is written.
 #[tokio::test]
 async fn x05_code_that_runs_when_rows_are_written_cannot_alter_other_tables() {
-    const SCHEMA: &str = "create schema b authorization app; set role app; create table b.other (a int); create table b.parent (a int); \
-         create domain b.d as int; create type b.c as (a int); create function b.tr() returns trigger language plpgsql as 'begin return null; end'; \
+    const SCHEMA: &str = "create schema b authorization app; set role app; create table b.other (a int); create \
+         table b.parent (a int); \
+         create domain b.d as int; create type b.c as (a int); create function b.tr() returns trigger language \
+         plpgsql as 'begin return null; end'; \
          create trigger t after insert on b.other execute function b.tr(); \
-         create function b.does(s text) returns boolean language plpgsql as $$ begin if s <> '' then execute s; end if; return true; end $$; \
+         create function b.does(s text) returns boolean language plpgsql as $$ begin if s <> '' then execute s; end \
+         if; return true; end $$; \
          create table b.t (s text check (b.does(s))); reset role";
     for installation in installations().unwrap() {
         let (server, admin, wanted) = prepared(&installation).await;
@@ -227,7 +247,8 @@ async fn x05_code_that_runs_when_rows_are_written_cannot_alter_other_tables() {
             "alter table b.other inherit b.parent",
             "alter domain b.d add check (b.does('')) not valid",
             "alter type b.c add attribute d b.d",
-            "do $x$ begin begin alter domain b.d add check (b.does('')) not valid; exception when division_by_zero then null; end; end $x$",
+            "do $x$ begin begin alter domain b.d add check (b.does('')) not valid; exception when division_by_zero \
+                 then null; end; end $x$",
         ] {
             let error = login.query(write, &[&"token", &evil]).await.expect_err(evil);
             assert!(

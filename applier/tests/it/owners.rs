@@ -17,17 +17,21 @@ const SCHEMA: &str = "CREATE SCHEMA walcast; CREATE TABLE victim (id int PRIMARY
      DO $$ BEGIN CREATE ROLE least LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
      CREATE FUNCTION who(at text) RETURNS boolean LANGUAGE plpgsql AS $body$ DECLARE s text; BEGIN \
          INSERT INTO public.log VALUES (current_user, at); \
-         FOREACH s IN ARRAY ARRAY['RESET ROLE', 'DELETE FROM public.victim', 'UPDATE walcast.checkpoint SET lsn = ''0/0''', 'DEALLOCATE ALL', \
+         FOREACH s IN ARRAY ARRAY['RESET ROLE', 'DELETE FROM public.victim', 'UPDATE walcast.checkpoint SET lsn = \
+         ''0/0''', 'DEALLOCATE ALL', \
              'CREATE TEMP TABLE victim (a int)'] LOOP \
              BEGIN EXECUTE s; INSERT INTO public.log VALUES ('worked', s); EXCEPTION WHEN OTHERS THEN NULL; END; \
          END LOOP; PERFORM set_config('datestyle', 'SQL, DMY', false); RETURN true; END $body$; \
      ALTER FUNCTION who(text) OWNER TO owner_of_code; \
-     CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN PERFORM public.who(TG_NAME); RETURN NULL; END $body$; \
+     CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN PERFORM public.who(TG_NAME); RETURN \
+     NULL; END $body$; \
      ALTER FUNCTION fired() OWNER TO owner_of_code; \
      CREATE TABLE code (id int PRIMARY KEY, v text CHECK (public.who('check')), extra int DEFAULT 7); \
-     CREATE CONSTRAINT TRIGGER late AFTER INSERT ON code DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fired(); \
+     CREATE CONSTRAINT TRIGGER late AFTER INSERT ON code DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION \
+     fired(); \
      CREATE TRIGGER emptied BEFORE TRUNCATE ON code EXECUTE FUNCTION fired(); \
-     ALTER TABLE code ENABLE ALWAYS TRIGGER late; ALTER TABLE code ENABLE ALWAYS TRIGGER emptied; ALTER TABLE code OWNER TO owner_of_code; \
+     ALTER TABLE code ENABLE ALWAYS TRIGGER late; ALTER TABLE code ENABLE ALWAYS TRIGGER emptied; ALTER TABLE code \
+     OWNER TO owner_of_code; \
      GRANT INSERT, SELECT, UPDATE, DELETE ON code TO PUBLIC";
 
 async fn prepared() -> (Rig, TargetOptions) {

@@ -36,7 +36,8 @@ async fn findings(client: &Client, target: &Target) -> Result<Vec<Finding>, Erro
     if superuser {
         findings.push(Finding::warn(
             "the login is a superuser: code in the definitions of replicated tables runs with a superuser's rights",
-            "use a login without SUPERUSER, and run what `walcast setup --target NAME --print-sql` prints; see docs/security.md",
+            "use a login without SUPERUSER, and run what `walcast setup --target NAME --print-sql` prints; see \
+                 docs/security.md",
         ));
         return Ok(findings);
     }
@@ -76,9 +77,11 @@ async fn wanted_version(client: &Client, target: &Target) -> Result<String, Erro
 async fn too_much(client: &Client) -> Result<Finding, Error> {
     let sql = "select pg_catalog.concat_ws(', ', case when r.rolcreaterole then 'CREATEROLE' end, \
                    case when r.rolreplication then 'REPLICATION' end, \
-                   case when pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('walcast')::oid, 'create') then 'CREATE on schema walcast' end, \
+                   case when pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('walcast')::oid, 'create') \
+                   then 'CREATE on schema walcast' end, \
                    (select pg_catalog.string_agg('membership in ' || pg_catalog.quote_ident(g.rolname), ', ') \
-                      from pg_catalog.pg_auth_members m join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid)) \
+                      from pg_catalog.pg_auth_members m join pg_catalog.pg_roles g on g.oid = m.roleid where \
+                      m.member = r.oid)) \
                from pg_catalog.pg_roles r where r.rolname = session_user \
                 and pg_catalog.to_regnamespace('walcast') is not null";
     const DOING: &str = "look at the login's rights";
@@ -108,7 +111,8 @@ async fn code_in_the_way(client: &Client, target: &Target) -> Result<Finding, Er
         .map(|(schema, table)| format!("{}.{}", quote_identifier(schema), quote_identifier(table)))
         .collect();
     let sql = "select distinct c.relation from walcast.code_in_the_way c \
-                where c.relation = any (array(select walcast.relation_name(pg_catalog.to_regclass(t)) from unnest($1::text[]) t)) order by 1";
+                where c.relation = any (array(select walcast.relation_name(pg_catalog.to_regclass(t)) from \
+                unnest($1::text[]) t)) order by 1";
     let rows = client.query(sql, &[&shown]).await.map_err(Error::doing(DOING))?;
     let tables: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
     let tables = tables.map_err(Error::doing(DOING))?;
@@ -126,7 +130,8 @@ async fn owners(client: &Client, target: &Target) -> Result<Finding, Error> {
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         target.replicated.iter().map(|(schema, table)| (schema.as_str(), table.as_str())).unzip();
     let sql = "select distinct pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)) \
-                 from unnest($1::text[], $2::text[]) w (schema, name) join pg_catalog.pg_namespace n on n.nspname = w.schema \
+                 from unnest($1::text[], $2::text[]) w (schema, name) join pg_catalog.pg_namespace n on n.nspname = \
+                 w.schema \
                  join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.name \
                 where not walcast.may_act_as(pg_catalog.pg_get_userbyid(c.relowner)) order by 1";
     let rows = client.query(sql, &[&schemas, &names]).await.map_err(Error::doing(DOING))?;

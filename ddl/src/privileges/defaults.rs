@@ -62,7 +62,8 @@ async fn find<S: Session + Send>(
     objects: &str,
 ) -> Result<Found, Failure<S::Error>> {
     const FIND: &str = "SELECT 'pg_default_acl'::regclass::oid, walcast.default_grants($1::text, $2::text, $3::text), \
-        EXISTS (SELECT FROM walcast.pending_grant p WHERE p.class = 'pg_default_acl'::regclass AND p.object = $4::text)::int";
+        EXISTS (SELECT FROM walcast.pending_grant p WHERE p.class = 'pg_default_acl'::regclass AND p.object = \
+        $4::text)::int";
     let key = key(state);
     let parameters = [Some(role), Some(objects), state.in_schema.as_deref(), Some(key.as_str())];
     let rows = context.ask(&state.object, FIND, &parameters).await?;

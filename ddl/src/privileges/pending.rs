@@ -21,8 +21,10 @@ pub struct Waiting {
 }
 
 /// The query behind [`waiting`], for callers with another kind of session. It fails on a target without the table.
-pub const WAITING: &str = "SELECT p.object, (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(m), ', ') FROM pg_catalog.unnest(p.missing) m) \
-       FROM walcast.pending_grant p WHERE p.oid = 0 OR (pg_catalog.pg_identify_object(p.class, p.oid, 0)).identity IS NOT NULL ORDER BY 1";
+pub const WAITING: &str = "SELECT p.object, (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(m), ', ') FROM \
+     pg_catalog.unnest(p.missing) m) \
+       FROM walcast.pending_grant p WHERE p.oid = 0 OR (pg_catalog.pg_identify_object(p.class, p.oid, 0)).identity \
+       IS NOT NULL ORDER BY 1";
 
 /// What waits for roles on the target.
 ///
@@ -45,7 +47,8 @@ pub(super) async fn keep<S: Session + Send>(
     plan: &Plan,
     wanted: Option<&State>,
 ) -> Result<(), Failure<S::Error>> {
-    const KEEP: &str = "SELECT walcast.keep_pending($1::text, $2::text::oid, $3::text::oid, $4::text, $5::text::jsonb, $6::text::jsonb)";
+    const KEEP: &str = "SELECT walcast.keep_pending($1::text, $2::text::oid, $3::text::oid, $4::text, \
+         $5::text::jsonb, $6::text::jsonb)";
     if plan.missing.is_empty() && !found.waits {
         return Ok(());
     }

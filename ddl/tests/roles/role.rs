@@ -5,11 +5,15 @@ use crate::servers::{LOGIN, Login, Servers, everywhere, text};
 /// Roles with what is replicated of them; grantors of memberships count from 16 on.
 pub(crate) fn roles() -> String {
     format!(
-        "select concat_ws(' ', r.rolname, r.rolinherit, r.rolcreatedb, r.rolcanlogin, r.rolconnlimit, coalesce(r.rolvaliduntil, 'infinity') at time zone 'UTC', a.rolpassword, \
-             shobj_description(r.oid, 'pg_authid'), (select string_agg((s.setdatabase <> 0)::text || s.setconfig::text, ' ' order by s.setdatabase <> 0) \
+        "select concat_ws(' ', r.rolname, r.rolinherit, r.rolcreatedb, r.rolcanlogin, r.rolconnlimit, \
+             coalesce(r.rolvaliduntil, 'infinity') at time zone 'UTC', a.rolpassword, \
+             shobj_description(r.oid, 'pg_authid'), (select string_agg((s.setdatabase <> 0)::text || \
+             s.setconfig::text, ' ' order by s.setdatabase <> 0) \
                  from pg_db_role_setting s where s.setrole = r.oid), \
-             (select string_agg(concat_ws('/', pg_get_userbyid(m.roleid), m.admin_option, to_jsonb(m) -> 'inherit_option', to_jsonb(m) -> 'set_option', \
-                     case when current_setting('server_version_num')::int >= 160000 then pg_get_userbyid(m.grantor) end), ' ' \
+             (select string_agg(concat_ws('/', pg_get_userbyid(m.roleid), m.admin_option, to_jsonb(m) -> \
+             'inherit_option', to_jsonb(m) -> 'set_option', \
+                     case when current_setting('server_version_num')::int >= 160000 then pg_get_userbyid(m.grantor) \
+                     end), ' ' \
                      order by pg_get_userbyid(m.roleid), pg_get_userbyid(m.grantor)) \
                 from pg_auth_members m where m.member = r.oid)) \
            from pg_roles r join pg_authid a on a.oid = r.oid \
@@ -22,20 +26,18 @@ fn d17_roles_are_made_altered_renamed_and_dropped() {
     everywhere(async |servers: &mut Servers| {
         let steps: &[&[&str]] = &[
             &["create role r"],
-            &[
-                "alter role r login createdb noinherit connection limit 3 valid until '2031-02-03 04:05:06+00' password 'secret'; comment on role r is 'it''s'",
-            ],
-            &[
-                "create role \"Odd \"\"role\"\"; --\"; create role \"user\" in role r; create role g role r admin \"user\"",
-            ],
+            &["alter role r login createdb noinherit connection limit 3 valid until '2031-02-03 04:05:06+00' \
+                     password 'secret'; comment on role r is 'it''s'"],
+            &["create role \"Odd \"\"role\"\"; --\"; create role \"user\" in role r; create role g role r admin \
+                     \"user\""],
             &["alter role r set search_path = \"$user\", \"My Schema\", public; alter role r set work_mem = '3MB'; \
-               alter role r in database src set statement_timeout = 5000; alter role \"user\" set timezone = 'Asia/Tokyo'"],
+               alter role r in database src set statement_timeout = 5000; alter role \"user\" set timezone = \
+               'Asia/Tokyo'"],
             &["alter role r reset work_mem; alter role r in database src reset all; alter role r rename to s"],
             &["revoke s from \"user\""],
             &["revoke admin option for g from \"user\"; grant g to \"Odd \"\"role\"\"; --\" with admin option"],
-            &[
-                "alter role s inherit nologin nocreatedb connection limit -1 valid until 'infinity' password null; comment on role s is null",
-            ],
+            &["alter role s inherit nologin nocreatedb connection limit -1 valid until 'infinity' password null; \
+                     comment on role s is null"],
             &["grant pg_monitor to s; grant pg_read_all_stats to \"user\""],
             &["begin; create role x; savepoint p; create role y; rollback to p; commit"],
             &["drop role s; drop role \"user\"; drop role \"Odd \"\"role\"\"; --\"; create role s"],
@@ -55,7 +57,8 @@ fn d17_memberships_have_options_and_grantors_from_16_on() {
             return;
         }
         for step in [
-            "create role g; create role a; create role b; grant g to a with admin option; grant g to b with inherit false, set false granted by a",
+            "create role g; create role a; create role b; grant g to a with admin option; grant g to b with inherit \
+                 false, set false granted by a",
             "grant g to b with inherit true",
             "grant g to b with set true",
             "revoke g from b granted by a",
@@ -138,7 +141,8 @@ fn attributes_and_memberships_that_only_a_superuser_has_are_reported_once() {
         let told: Vec<&str> = outcomes.iter().flat_map(|o| &o.skipped).map(|s| s.why.as_str()).collect();
         let expected = if servers.options.server_version < 160_000 { 6 } else { 5 };
         assert_eq!(told.len(), expected, "{told:?}");
-        let has = "select rolsuper or rolreplication or rolbypassrls, (select count(*) from pg_auth_members m where m.member = r.oid), rolcanlogin \
+        let has = "select rolsuper or rolreplication or rolbypassrls, (select count(*) from pg_auth_members m where \
+             m.member = r.oid), rolcanlogin \
                      from pg_roles r where rolname = 'r'";
         assert_eq!(text(&servers.admin, has).await, "f|0|t");
     });
@@ -183,14 +187,22 @@ fn passwords_travel_only_if_they_are_to() {
 fn d20_the_database_is_the_one_that_is_the_target() {
     everywhere(async |servers: &mut Servers| {
         let settings = "select setconfig from pg_db_role_setting s where setrole = 0";
-        servers.replicate(&["create role r; grant create on database src to r with grant option; revoke connect, temp on database src from public; \
-             alter database src set work_mem = '2MB'"]).await;
+        servers
+            .replicate(&["create role r; grant create on database src to r with grant option; revoke connect, \
+             temp on database src from public; \
+             alter database src set work_mem = '2MB'"])
+            .await;
         servers.assert_same("settings", settings).await;
-        let has = "select string_agg(concat_ws(' ', nullif(x.grantee, 0)::regrole, x.privilege_type, x.is_grantable), ', ' order by x.privilege_type) \
-              from pg_database d, aclexplode(d.datacl) x where d.datname = current_database() and x.grantee <> d.datdba \
+        let has = "select string_agg(concat_ws(' ', nullif(x.grantee, 0)::regrole, x.privilege_type, \
+             x.is_grantable), ', ' order by x.privilege_type) \
+              from pg_database d, aclexplode(d.datacl) x where d.datname = current_database() and x.grantee <> \
+              d.datdba \
                and x.grantee is distinct from (select oid from pg_roles where rolname = 'walcast')";
         assert_eq!(text(&servers.admin, has).await, "r CREATE t");
-        servers.replicate(&["revoke grant option for create on database src from r; grant temp on database src to public; alter database src reset all"]).await;
+        servers
+            .replicate(&["revoke grant option for create on database src from r; grant temp on database src to \
+             public; alter database src reset all"])
+            .await;
         servers.assert_same("settings", settings).await;
         assert_eq!(text(&servers.admin, has).await, "r CREATE f, TEMPORARY f");
     });

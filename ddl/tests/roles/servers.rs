@@ -11,7 +11,8 @@ const MESSAGES: &str = "select xid::text, convert_from(substring(data from 87), 
            'messages', 'true') with ordinality d (lsn, xid, data, n) \
      where get_byte(data, 0) = ascii('M') and length(data) > 86 order by n";
 
-const SEQUENCES: &str = "create table if not exists walcast.sequence (schema_name text, sequence_name text, last_value bigint not null, \
+const SEQUENCES: &str = "create table if not exists walcast.sequence (schema_name text, sequence_name text, \
+     last_value bigint not null, \
      is_called boolean not null, set_at timestamptz not null default now(), primary key (schema_name, sequence_name))";
 
 /// The login of walcast that is no superuser.
