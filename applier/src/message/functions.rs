@@ -33,26 +33,41 @@ pub(super) async fn ensure(
 ) -> Result<::ddl::Rights, Error> {
     checkpoint::make_tables(session).await.map_err(unable)?;
     let version = version(functions);
-    let rows = session.query(LOOK, &[&version]).await?;
-    let row = rows.first().ok_or(Error::Answer("no schema walcast"))?;
-    let is_superuser = flag(row, 0)?;
-    if !flag(row, 1)? {
-        // Whoever owns the schema can put functions of his own there, which would be called with this role's rights.
-        return Err(Error::ForeignSchema);
-    }
-    if is_superuser && !flag(row, 3)? {
+    let mut found = Found::look(session, &version).await?;
+    if found.is_superuser && !found.current {
         // They may set a path of their own for the transaction.
         let noted = format!(
-            "{functions}\n;comment on function walcast.describe(oid, oid) is '{version}'; SELECT set_config('search_path', '', true)"
+            "{functions}\n;comment on function walcast.describe(oid, oid) is '{version}'; \
+             SELECT set_config('search_path', '', true)"
         );
         session.simple(&noted).await?;
-    } else if !flag(row, 2)? {
-        return Err(Error::NoFunctions(None));
+        found = Found::look(session, &version).await?;
     }
-    match token.filter(|_| flag(row, 4).unwrap_or(false)) {
+    match token.filter(|_| found.acting) {
+        _ if !found.there => Err(Error::NoFunctions(None)),
         Some(token) => Ok(::ddl::Rights::Owner(token.clone())),
-        None if is_superuser => Ok(::ddl::Rights::Login),
+        None if found.is_superuser => Ok(::ddl::Rights::Login),
         None => Err(Error::NoFunctions(None)),
+    }
+}
+
+/// What [`LOOK`] says.
+struct Found {
+    is_superuser: bool,
+    there: bool,
+    current: bool,
+    acting: bool,
+}
+
+impl Found {
+    async fn look(session: &mut Session, version: &str) -> Result<Found, Error> {
+        let rows = session.query(LOOK, &[version]).await?;
+        let row = rows.first().ok_or(Error::Answer("no schema walcast"))?;
+        if !flag(row, 1)? {
+            // Whoever owns the schema can put functions of his own there, which would be called with this role's rights.
+            return Err(Error::ForeignSchema);
+        }
+        Ok(Found { is_superuser: flag(row, 0)?, there: flag(row, 2)?, current: flag(row, 3)?, acting: flag(row, 4)? })
     }
 }
 

@@ -13,7 +13,7 @@ fn items() -> Table {
 }
 
 /// A role that may not use origins.
-async fn plain_role(schema: &str) -> Rig {
+pub(crate) async fn plain_role(schema: &str) -> Rig {
     let mut rig = Rig::new(schema).await;
     let options = rig.options();
     applier::forget(&options.conninfo, &options.identity).await.expect("forgotten");

@@ -339,3 +339,40 @@ async fn a_lane_leaves_ddl_alone_and_ends_where_its_table_has_other_columns() {
     assert_eq!(why.message, "table public.items was altered while it was copied again");
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x07_a_login_that_is_no_superuser_needs_what_an_administrator_makes() {
+    let mut rig = crate::checkpoint::plain_role(SCHEMA).await;
+    let mut source = Source::new(&rig, SCHEMA);
+    source.sql(&rig, "INSERT INTO items VALUES (1, 'a'); ALTER TABLE items ADD w int");
+    source.stream(&mut rig);
+    let why = rig.stopped().await;
+    assert_eq!(why.message, "the target lacks functions that DDL needs");
+    assert!(why.hint.is_some_and(|hint| hint.contains("setup --target NAME --print-sql")));
+    assert_eq!(rig.sql("SELECT * FROM items"), "1|a", "what comes before is applied");
+}
+
+/// Also a superuser has the statements that run an owner's code run as the owner, from the first one on.
+#[tokio::test(flavor = "multi_thread")]
+async fn x05_code_in_ddl_runs_as_its_owner_though_the_login_is_a_superuser() {
+    const OWNED: &str = "CREATE TABLE items (id int PRIMARY KEY, v text); INSERT INTO items VALUES (1, 'a'); \
+         CREATE FUNCTION who() RETURNS text LANGUAGE sql VOLATILE AS 'SELECT current_user::text'";
+    let (mut rig, mut source) = pair(OWNED).await;
+    let owner = format!("owner_of_{}", rig.database);
+    for database in [&rig.database, source.database()] {
+        let owned = format!("ALTER TABLE items OWNER TO {owner}; GRANT ALL ON SCHEMA public TO {owner}");
+        let made =
+            format!("DO $$ BEGIN CREATE ROLE {owner}; EXCEPTION WHEN duplicate_object THEN NULL; END $$; {owned}");
+        rig.cluster.sql(database, &made).expect("SQL that works");
+    }
+    source.sql(&rig, "ALTER TABLE items ADD CONSTRAINT c CHECK (who() <> 'postgres') NOT VALID");
+    source.sql(&rig, &format!("SET ROLE {owner}; ALTER TABLE items VALIDATE CONSTRAINT c"));
+    let end = source.stream(&mut rig);
+    let options = rig.options();
+    let roles = ddl::RoleOptions { replicate: true, adopt: vec![owner], ..Default::default() };
+    let ddl = applier::DdlOptions { token: Some(ddl::Token::new("a token")), roles, ..options.ddl.clone() };
+    let mut running = rig.start_with(applier::TargetOptions { ddl, ..options });
+    running.applied(end).await;
+    running.stop().await;
+    assert_equal(&rig, &source, &["SELECT conname, convalidated FROM pg_constraint WHERE conname = 'c'"]);
+}

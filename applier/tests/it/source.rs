@@ -31,6 +31,10 @@ impl Source {
         source
     }
 
+    pub(crate) fn database(&self) -> &str {
+        &self.database
+    }
+
     pub(crate) fn sql(&self, rig: &Rig, script: &str) -> String {
         rig.cluster.sql(&self.database, script).expect("SQL that works")
     }
