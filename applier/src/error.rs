@@ -238,6 +238,8 @@ impl Error {
             Error::Log(ReadError::Desync { .. }) => Class::Definite,
             Error::Log(_) => Class::Fatal,
             Error::At { source, .. } => source.class(),
+            // Not an origin that another session holds, but a table with deferred triggers still to fire, or a role in use.
+            Error::Ddl(_) if self.sqlstate() == Some("55006") => Class::Definite,
             Error::Ddl(failure) => failure.cause().map_or(Class::Definite, Error::class),
             _ => Class::Definite,
         }
@@ -417,6 +419,12 @@ mod tests {
         for transient in ["08006", "40001", "40P01", "53200", "55P03", "57P01", "57P02", "57P03", "25006", "55006"] {
             assert_eq!(class(transient), Class::Transient, "{transient}");
         }
+        let ddl = |sqlstate: &str| {
+            let (object, statement, error) = ("TABLE t".into(), "ALTER TABLE t".into(), refused(sqlstate, "x"));
+            Error::ddl(::ddl::Failure::Statement { object, statement, error })
+        };
+        assert_eq!((ddl("55P03").class(), ddl("55006").class()), (Class::Transient, Class::Definite));
+        assert_eq!(ddl("2BP01").stopped_by().message, "TABLE t: `ALTER TABLE t` failed: x");
         for definite in ["23505", "22P02", "42P01", "42501", "22012", "P0001"] {
             assert_eq!(class(definite), Class::Definite, "{definite}");
         }
