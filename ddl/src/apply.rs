@@ -66,8 +66,13 @@ async fn apply_changes<S: Session + Send>(
             converge::drop_foreign_keys(context, message, change).await?;
         }
     }
-    for change in order::ordered(message) {
-        apply_change(context, message, change, Pass::Main).await?;
+    match message.is_tick() {
+        true => apply_in_any_order(context, message).await?,
+        false => {
+            for change in order::ordered(message) {
+                apply_change(context, message, change, Pass::Main).await?;
+            }
+        }
     }
     for oid in std::mem::take(&mut context.postponed) {
         for change in message.changes.iter().filter(|change| (&change.class, change.oid) == (&oid.0, oid.1)) {
@@ -75,6 +80,59 @@ async fn apply_changes<S: Session + Send>(
         }
     }
     Ok(())
+}
+
+/// What a tick found is the difference of two states, and nobody knows in which order it was done: what is refused is
+/// tried again once the rest is done, for as long as there is something more that can be done.
+async fn apply_in_any_order<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+) -> Result<(), Failure<S::Error>> {
+    let mut left = order::ordered(message);
+    while !left.is_empty() {
+        let (mut refused, mut first) = (Vec::new(), None);
+        for change in &left {
+            if let Err(failure) = attempt(context, message, change).await? {
+                refused.push(*change);
+                first.get_or_insert(failure);
+            }
+        }
+        match first {
+            Some(failure) if refused.len() == left.len() => return Err(failure),
+            _ => left = refused,
+        }
+    }
+    Ok(())
+}
+
+/// Applies a change, or undoes what of it was done if the server refuses it.
+async fn attempt<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+) -> Result<Result<(), Failure<S::Error>>, Failure<S::Error>> {
+    let object = change.object();
+    let known = (context.outcome.clone(), context.postponed.clone(), context.moved.clone());
+    context.run(&object, &Statement::new("SAVEPOINT walcast_change")).await?;
+    match apply_change(context, message, change, Pass::Main).await {
+        Ok(()) => context.run(&object, &Statement::new("RELEASE SAVEPOINT walcast_change")).await.map(Ok),
+        Err(failure) if is_about_order::<S>(&failure) => {
+            context.run(&object, &Statement::new("ROLLBACK TO SAVEPOINT walcast_change")).await?;
+            (context.outcome, context.postponed, context.moved) = known;
+            Ok(Err(failure))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Whether another order may help: something is missing, is there already, or is needed.
+fn is_about_order<S: Session>(failure: &Failure<S::Error>) -> bool {
+    const CLASSES: &[&str] = &["0A", "22", "23", "2B", "3D", "3F", "42", "55000"];
+    let is_one = |sqlstate: &str| CLASSES.iter().any(|class| sqlstate.starts_with(class));
+    match failure.cause() {
+        Some(error) => S::sqlstate(error).is_some_and(is_one),
+        None => matches!(failure, Failure::Unable { .. }),
+    }
 }
 
 async fn apply_change<S: Session + Send>(

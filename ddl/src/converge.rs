@@ -40,7 +40,7 @@ pub(crate) async fn apply<S: Session + Send>(
         _ if limited(&change.after) || limited(&change.before) && change.after.is_none() => {
             privileges::grant(context, change).await
         }
-        (Some(before), None) => drop(context, change, before, pass).await,
+        (Some(before), None) => drop(context, (message, change), before, pass).await,
         (_, Some(after)) => converge(context, message, change, after, pass).await,
         (None, None) => Ok(()),
     }
@@ -65,12 +65,17 @@ async fn join_extension<S: Session + Send>(
 /// What goes only because what it belongs to does is left for the end: most often it is gone then.
 async fn drop<S: Session + Send>(
     context: &mut Context<'_, S>,
-    change: &Change,
+    (message, change): (&Message, &Change),
     before: &State,
     pass: Pass,
 ) -> Result<(), Failure<S::Error>> {
-    if (change.auto || before.owned_by.is_some()) && pass == Pass::Main {
+    if (change.auto || before.owned_by.is_some()) && pass == Pass::Main && !message.is_tick() {
         context.postpone(change);
+        return Ok(());
+    }
+    let is_successor = |state: &State| state.identity == before.identity;
+    let again = message.changes.iter().filter(|other| other.class == change.class).filter_map(|c| c.after.as_ref());
+    if pass == Pass::Last && again.into_iter().any(is_successor) {
         return Ok(());
     }
     let Some(now) = context.find(&change.class, before).await?.filter(|now| now.kind == before.kind) else {
@@ -109,11 +114,17 @@ async fn converge<S: Session + Send>(
     pass: Pass,
 ) -> Result<(), Failure<S::Error>> {
     let found = locate(context, message, change, after).await?;
-    if found.is_none() && sequence::is_identity(after) && pass == Pass::Main {
+    let waits = found.as_ref().map_or(sequence::is_identity(after), |now| sequence::moves_with_table(now, after));
+    if waits && pass == Pass::Main {
         context.postpone(change);
         return Ok(());
     }
-    if let Some(why) = kinds::impossible(found.as_ref(), after, context.options.server_version) {
+    let is_new = change.before.is_none() && pass == Pass::Main;
+    if found.is_some() && is_new && has_predecessor(message, change, after) {
+        return Err(unable(after, "what had its name is still needed"));
+    }
+    let version = context.options.server_version;
+    if let Some(why) = kinds::impossible(found.as_ref(), change.before.as_ref(), after, version) {
         return Err(unable(after, why));
     }
     let (made, now) = match found {
@@ -129,6 +140,13 @@ async fn converge<S: Session + Send>(
         postpone_rest(context, message, change, after);
     }
     privileges::grant(context, change).await
+}
+
+/// Whether a tick found that something else of that name is gone: it has to go first.
+fn has_predecessor(message: &Message, change: &Change, after: &State) -> bool {
+    let gone = |other: &&Change| other.class == change.class && other.after.is_none();
+    let dropped = message.changes.iter().filter(gone).filter_map(|other| other.before.as_ref());
+    message.is_tick() && dropped.into_iter().any(|before| before.identity == after.identity)
 }
 
 fn unable<E: std::error::Error>(state: &State, why: &str) -> Failure<E> {

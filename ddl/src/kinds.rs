@@ -1,7 +1,7 @@
 //! What is done with objects of each kind.
 
 use crate::message::Message;
-use crate::state::State;
+use crate::state::{Column, State};
 use crate::statement::Statement;
 use crate::table::Phase;
 use crate::{opaque, sequence, table, types, view};
@@ -52,22 +52,28 @@ pub(crate) fn has_secrets(class: &str, state: &State) -> bool {
 }
 
 /// What says why this target cannot have the object as it is wanted; None: it can.
-pub(crate) fn impossible(now: Option<&State>, after: &State, server_version: u32) -> Option<&'static str> {
-    let generated = |how: &str| after.columns.iter().any(|column| column.generated.as_deref() == Some(how));
-    if generated("v") && server_version < 180_000 {
+pub(crate) fn impossible(
+    now: Option<&State>,
+    before: Option<&State>,
+    after: &State,
+    server_version: u32,
+) -> Option<&'static str> {
+    if after.columns.iter().any(|column| column.generated.as_deref() == Some("v")) && server_version < 180_000 {
         return Some("it has a virtual generated column, which only servers from version 18 on know");
     }
     let now = now?;
     let kind = |state: &State| (state.kind.clone(), state.partition_key.is_some());
-    if matches!(after.kind.as_str(), "table" | "view" | "materialized view" | "sequence" | "foreign table")
-        && kind(now) != kind(after)
-    {
+    let is_relation =
+        matches!(after.kind.as_str(), "table" | "view" | "materialized view" | "sequence" | "foreign table");
+    if is_relation && kind(now) != kind(after) {
         return Some("the target has something of another kind by this name");
     }
-    let of = |name: &str| now.columns.iter().find(|column| column.name == name);
-    let expression = after
-        .columns
-        .iter()
-        .any(|column| column.generated.is_some() && of(&column.name).is_some_and(|now| now.generated.is_none()));
-    expression.then_some("a column became a generated one, which is no change that a server makes")
+    let plain = |state: &State, is: &dyn Fn(&Column) -> bool| {
+        state.columns.iter().any(|column| is(column) && column.generated.is_none())
+    };
+    let generated = after.columns.iter().filter(|column| column.generated.is_some());
+    // one that was dropped and made anew is another column
+    let kept = |new: &&Column| before.is_none_or(|before| plain(before, &|old| old.num == new.num));
+    let became = generated.filter(kept).any(|new| plain(now, &|column| column.name == new.name));
+    became.then_some("a column became a generated one, which is no change that a server makes")
 }

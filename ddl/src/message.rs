@@ -80,6 +80,11 @@ impl Message {
         }
     }
 
+    /// Whether no command's event told of it: the ticker found it.
+    pub(crate) fn is_tick(&self) -> bool {
+        self.tag == "tick"
+    }
+
     /// Whether a relation with this OID on the source comes into being by it. Rows of it may precede the message in its
     /// transaction (`CREATE TABLE … AS`).
     pub fn creates(&self, oid: u32) -> bool {

@@ -58,6 +58,11 @@ pub(crate) fn is_identity(state: &State) -> bool {
     state.owned_by.as_ref().is_some_and(|of| of.identity)
 }
 
+/// Whether it changes its schema, and with its table alone can.
+pub(crate) fn moves_with_table(now: &State, after: &State) -> bool {
+    now.kind == "sequence" && now.owned_by.is_some() && now.schema != after.schema
+}
+
 fn owner_column(turn: &Turn<'_>) -> Vec<Statement> {
     let identity = is_identity(turn.after) || is_identity(turn.now);
     if identity || !turn.references || !turn.changed(|state| &state.owned_by) {

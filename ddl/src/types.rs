@@ -60,8 +60,7 @@ fn domain(turn: &Turn<'_>) -> Vec<Statement> {
     }
     let mut statements = Vec::new();
     if turn.changed(|state| &state.default) {
-        let default = turn.after.default.as_ref();
-        statements.push(turn.alter(&default.map_or_else(|| "DROP DEFAULT".into(), |d| format!("SET DEFAULT {d}"))));
+        statements.push(default(turn));
     }
     if turn.changed(|state| state.not_null) {
         statements.push(turn.alter(if turn.after.not_null { "SET NOT NULL" } else { "DROP NOT NULL" }));
@@ -97,10 +96,20 @@ fn domain_constraints(turn: &Turn<'_>) -> Vec<Statement> {
         let anew = after.filter(|_| !validated);
         statements.extend(anew.map(|def| turn.alter(&format!("ADD CONSTRAINT {name} {def}"))));
     }
+    if statements.iter().any(|statement| statement.sql.contains(" DROP CONSTRAINT ")) {
+        // DROP CONSTRAINT leaves messages that no write follows, and servers refuse a savepoint before they are sent.
+        statements.push(default(turn));
+    }
     let missing = turn.after.constraints.iter().filter(|c| definition(turn.now, &c.name).is_none());
     let new = missing.filter(|c| turn.before.is_none_or(|before| definition(before, &c.name).as_ref() != Some(&c.def)));
     statements.extend(new.map(|c| turn.alter(&format!("ADD CONSTRAINT {} {}", quote::identifier(&c.name), c.def))));
     statements
+}
+
+/// Says what the default is.
+fn default(turn: &Turn<'_>) -> Statement {
+    let default = turn.after.default.as_ref();
+    turn.alter(&default.map_or_else(|| "DROP DEFAULT".to_owned(), |default| format!("SET DEFAULT {default}")))
 }
 
 /// Attributes of a composite type. CASCADE takes them to its typed tables.

@@ -15,12 +15,14 @@ const VALUE_REFUSED: &[&str] = &["22", "23", "42804", "42846", "42883"];
 /// SQLSTATEs of features that this server was built without.
 const NOT_BUILT_IN: &[&str] = &["0A000", "22023"];
 
-/// Columns that the source dropped.
+/// Columns that the source dropped; those that are generated from others before these.
 pub(super) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
     let Some(before) = turn.before.filter(|_| !is_typed(turn)) else { return Vec::new() };
     let gone = before.columns.iter().filter(|old| !turn.after.columns.iter().any(|column| column.num == old.num));
     let there = gone.filter(|old| find(turn.now, &old.name).is_some_and(|now| !is_replaced(turn, before, now, old)));
-    there.map(|old| turn.alter_table(&format!("DROP COLUMN {}", quote::identifier(&old.name)))).collect()
+    let mut there: Vec<_> = there.collect();
+    there.sort_by_key(|old| old.generated.is_none());
+    there.iter().map(|old| turn.alter_table(&format!("DROP COLUMN {}", quote::identifier(&old.name)))).collect()
 }
 
 /// Columns of a table of a type are the type's to change.

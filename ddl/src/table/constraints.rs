@@ -31,9 +31,12 @@ fn is_supported(turn: &Turn<'_>, constraint: &Constraint) -> bool {
     constraint.kind != "n" || turn.server_version >= 180_000
 }
 
+/// Foreign keys first: they may need a key of the same table.
 pub(super) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
     let own = gone(turn).into_iter().filter(|constraint| constraint.local.unwrap_or(true));
-    own.map(|c| turn.alter_table(&format!("DROP CONSTRAINT {}", quote::identifier(&c.name)))).collect()
+    let mut own: Vec<_> = own.collect();
+    own.sort_by_key(|constraint| constraint.kind != "f");
+    own.iter().map(|c| turn.alter_table(&format!("DROP CONSTRAINT {}", quote::identifier(&c.name)))).collect()
 }
 
 pub(super) fn rename(turn: &Turn<'_>) -> Vec<Statement> {

@@ -49,9 +49,10 @@ fn is_own(turn: &Turn<'_>, index: &Index) -> bool {
 
 pub(crate) fn rename(turn: &Turn<'_>) -> Vec<Statement> {
     let before = turn.before.map_or(&[][..], |before| &before.indexes);
-    // a constraint's name is its index's
-    let of_constraint = |name: &str| turn.now.constraints.iter().any(|constraint| constraint.name == name);
-    let now: Vec<Index> = turn.now.indexes.iter().filter(|index| !of_constraint(&index.name)).cloned().collect();
+    // a constraint is renamed, and its index with it; one that belongs to a parent's has no name of its own
+    let own = |name: &String| turn.now.constraints.iter().any(|constraint| constraint.name == *name);
+    let goes_along = |index: &&Index| index.of_constraint.as_ref().is_some_and(own);
+    let now: Vec<Index> = turn.now.indexes.iter().filter(|index| !goes_along(index)).cloned().collect();
     let renames = renamed((&now, before, &turn.after.indexes), |index| index.oid, |index| &index.name);
     let becomes_constraint = |to: &str| turn.after.indexes.iter().any(|i| i.name == to && i.of_constraint.is_some());
     let own = renames.into_iter().filter(|(_, to)| !becomes_constraint(to) || has_child(turn, to));

@@ -13,8 +13,10 @@ const COLUMNS: &str = "select string_agg(attname, ',' order by attnum) from pg_a
 fn what_only_the_target_has_stays() {
     on_all_versions(async |pair: &mut Pair| {
         pair.replicate(&["create table t (a int, b int)"]).await;
-        let local = "alter table t add note text default 'mine', add constraint own check (note <> ''); create index own_i on t (note); \
-                     alter table t alter b set default 7; comment on column t.a is 'mine'; create view own_v as select note from t";
+        let local = "alter table t add note text default 'mine', add constraint own check (note <> ''); create index \
+         own_i on t (note); \
+                     alter table t alter b set default 7; comment on column t.a is 'mine'; create view own_v as \
+                     select note from t";
         pair.target.batch_execute(local).await.unwrap();
         pair.replicate(&[
             "alter table t rename a to x",
@@ -62,7 +64,8 @@ fn tables_that_are_not_selected_and_what_belongs_to_them_are_passed_over() {
     on_all_versions(async |pair: &mut Pair| {
         pair.options.selected = Arc::new(|_, name| name != "secret");
         pair.replicate(&[
-            "create table secret (id serial primary key); create function f() returns trigger language plpgsql as 'begin return new; end'; \
+            "create table secret (id serial primary key); create function f() returns trigger language plpgsql as \
+             'begin return new; end'; \
              create trigger t after insert on secret for each row execute function f()",
             "create table open (id serial primary key)",
             "alter table secret add a int; drop table secret",

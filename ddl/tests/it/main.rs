@@ -6,5 +6,6 @@ mod corpus;
 mod dump;
 mod local;
 mod pair;
+mod random;
 mod rows;
 mod table_driven;

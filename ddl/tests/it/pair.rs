@@ -14,7 +14,8 @@ const MESSAGES: &str = "select xid::text, convert_from(substring(data from 87), 
      where get_byte(data, 0) = ascii('M') and length(data) > 86 order by n";
 
 /// What walcast keeps on a target, as far as this crate writes it.
-const SEQUENCES: &str = "create table walcast.sequence (schema_name text, sequence_name text, last_value bigint not null, \
+const SEQUENCES: &str = "create table walcast.sequence (schema_name text, sequence_name text, last_value bigint not \
+ null, \
      is_called boolean not null, set_at timestamptz not null default now(), primary key (schema_name, sequence_name)); \
      create table walcast.written ()";
 
@@ -100,6 +101,24 @@ impl Pair {
             outcomes.extend(self.apply().await);
         }
         outcomes
+    }
+
+    /// Runs a command that the source may refuse, and applies what it leaves.
+    pub(crate) async fn attempt(&mut self, command: &str) -> bool {
+        let accepted = self.source.batch_execute(command).await.is_ok();
+        if accepted {
+            let known = self.problems.len();
+            self.apply().await;
+            if self.problems.len() > known {
+                self.problem(format!("that was `{command}`"));
+            }
+        }
+        accepted
+    }
+
+    /// Whether anything went wrong so far.
+    pub(crate) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
     }
 
     /// Applies what is in the stream, each of the source's transactions as one of the target's; and each message twice:

@@ -7,15 +7,16 @@ use crate::pair::{Pair, on_all_versions, text};
 #[test]
 fn d06_an_added_column_has_the_values_that_the_source_stored() {
     on_all_versions(async |pair: &mut Pair| {
-        let both = [
-            "create table t (a int); create table p (a int) partition by range (a); create table p1 partition of p default",
-        ];
+        let both =
+            ["create table t (a int); create table p (a int) partition by range (a); create table p1 partition of p \
+             default"];
         pair.replicate(&both).await;
         for client in [&pair.source, &pair.target] {
             client.batch_execute("insert into t values (1), (2); insert into p values (1)").await.unwrap();
         }
         pair.replicate(&[
-            "set timezone = 'Asia/Tokyo'; set datestyle = 'German'; alter table t add c timestamptz default now(), add u text default current_user || '''\\', add i int[] default '{1,2}', add n int default null",
+            "set timezone = 'Asia/Tokyo'; set datestyle = 'German'; alter table t add c timestamptz default now(), \
+             add u text default current_user || '''\\', add i int[] default '{1,2}', add n int default null",
             "alter table p add c timestamptz not null default now()",
         ])
         .await;
@@ -61,7 +62,9 @@ fn d05_a_rewritten_table_has_its_new_definition_and_is_to_be_copied_again() {
 #[test]
 fn d34_sequences_get_the_values_that_the_source_has() {
     on_all_versions(async |pair: &mut Pair| {
-        pair.replicate(&["create table t (id serial primary key, n int generated always as identity); create sequence s increment -2"]).await;
+        pair.replicate(&["create table t (id serial primary key, n int generated always as identity); create \
+         sequence s increment -2"])
+            .await;
         pair.source.batch_execute("insert into t select; insert into t select; select nextval('s')").await.unwrap();
         pair.tick().await;
         pair.replicate(&["alter sequence s restart with -10"]).await;
@@ -110,7 +113,8 @@ fn d41_wide_tables_and_long_functions_arrive() {
         );
         pair.replicate(&[&wide, &long, "alter table wide drop c7"]).await;
         // pg_dump itself takes a minute for such a table
-        const MADE: &str = "select (select md5(string_agg(attname || pg_get_expr(adbin, 0), ',' order by attnum)) from pg_attribute \
+        const MADE: &str = "select (select md5(string_agg(attname || pg_get_expr(adbin, 0), ',' order by attnum)) \
+         from pg_attribute \
              join pg_attrdef on adrelid = attrelid and adnum = attnum where attrelid = 'wide'::regclass), \
              (select md5(prosrc) from pg_proc where proname = 'long')";
         let (source, target) = pair.both(MADE).await;
