@@ -45,9 +45,9 @@ fn rest(cluster: &Cluster) -> String {
         SELECT * FROM app.mat ORDER BY 1; SELECT * FROM app.mat_of_mat;
         SELECT relname, relispopulated FROM pg_class WHERE relkind = 'm' ORDER BY 1;
         SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolconnlimit, rolvaliduntil,
-            rolpassword IS NULL FROM pg_authid WHERE rolname !~ '^pg_' ORDER BY 1;
+            rolpassword IS NULL FROM pg_authid WHERE rolname !~ '^(pg|walcast)_' ORDER BY 1;
         SELECT roleid::regrole, member::regrole, admin_option FROM pg_auth_members
-            WHERE member::regrole::text !~ '^pg_' ORDER BY 1, 2;";
+            WHERE member::regrole::text !~ '^(pg|walcast)_' ORDER BY 1, 2;";
     sql(cluster, &(statements + others))
 }
 
