@@ -90,11 +90,14 @@ async fn apply_in_any_order<S: Session + Send>(
 ) -> Result<(), Failure<S::Error>> {
     let mut left = order::ordered(message);
     while !left.is_empty() {
-        let (mut refused, mut first) = (Vec::new(), None);
+        let (mut refused, mut first, mut of_after) = (Vec::new(), None, false);
         for change in &left {
             if let Err(failure) = attempt(context, message, change).await? {
                 refused.push(*change);
-                first.get_or_insert(failure);
+                // what cannot be dropped is rarely the cause
+                if first.is_none() || change.after.is_some() && !of_after {
+                    (first, of_after) = (Some(failure), change.after.is_some());
+                }
             }
         }
         match first {

@@ -258,7 +258,7 @@ async fn alter<S: Session + Send>(
     (mut now, after): (State, &State),
     pass: Pass,
 ) -> Result<bool, Failure<S::Error>> {
-    let before = change.before.as_ref().filter(|before| before.limited.is_none());
+    let mut before = change.before.as_ref().filter(|before| before.limited.is_none());
     let role = role_of(context, &change.class, after).await?;
     let waits = if after.kind == "sequence" { after.owned_by.is_some() } else { crate::order::makes_tables(message) };
     let references = pass == Pass::Last || !waits;
@@ -273,6 +273,7 @@ async fn alter<S: Session + Send>(
         }
         if !statements.is_empty() {
             ran = true;
+            before = before.filter(|_| !statements.iter().any(|statement| statement.anew));
             now = seen(context, &change.class, after).await?;
         }
         // from here on it has its name, and everything else is the owner's to do

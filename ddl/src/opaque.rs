@@ -37,7 +37,8 @@ fn anew(turn: &Turn<'_>) -> Vec<Statement> {
     if !turn.changed(|state| &state.body) {
         return Vec::new();
     }
-    [turn.statement(format!("DROP {}", turn.now.object))].into_iter().chain(creates(turn)).collect()
+    let drop = turn.statement(format!("DROP {}", turn.now.object)).anew();
+    [drop].into_iter().chain(creates(turn)).collect()
 }
 
 fn replace(turn: &Turn<'_>) -> Vec<Statement> {
@@ -52,6 +53,8 @@ fn replace(turn: &Turn<'_>) -> Vec<Statement> {
         Some(format!("CREATE OR REPLACE {kind} {rest}"))
     });
     match replacing.or_else(|| sql.starts_with("CREATE OR REPLACE ").then(|| sql.to_owned())) {
+        // a trigger or rule that is replaced is enabled
+        Some(sql) if replaceable && turn.after.table.is_some() => vec![turn.statement(sql).anew()],
         Some(sql) if replaceable => vec![turn.statement(sql)],
         _ => anew(turn),
     }

@@ -14,6 +14,8 @@ pub(crate) struct Statement {
     pub(crate) creates_in: Option<String>,
     /// What is shown of it instead, if it has secrets.
     pub(crate) shown: Option<String>,
+    /// Whether the object is made anew, so that it loses what is not in its definition.
+    pub(crate) anew: bool,
     /// What is done when the server refuses it for a certain reason.
     pub(crate) otherwise: Option<Otherwise>,
 }
@@ -38,7 +40,7 @@ impl Otherwise {
 impl Statement {
     /// A statement with the rights of the login role.
     pub(crate) fn new(sql: impl Into<String>) -> Statement {
-        Statement { sql: sql.into(), role: None, creates_in: None, shown: None, otherwise: None }
+        Statement { sql: sql.into(), role: None, creates_in: None, shown: None, anew: false, otherwise: None }
     }
 
     /// With the rights of this role, the owner of what is changed.
@@ -59,6 +61,13 @@ impl Statement {
     #[must_use]
     pub(crate) fn shown_as(mut self, text: impl Into<String>) -> Statement {
         self.shown = Some(text.into());
+        self
+    }
+
+    /// Makes the object anew: comments, and when it fires, are to be given to it again.
+    #[must_use]
+    pub(crate) fn anew(mut self) -> Statement {
+        self.anew = true;
         self
     }
 

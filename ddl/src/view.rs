@@ -66,7 +66,7 @@ fn query(turn: &Turn<'_>) -> Vec<Statement> {
     if is_view && after.starts_with(&now) {
         return vec![turn.statement(format!("CREATE OR REPLACE {}", definition(turn.after)))];
     }
-    let drop = turn.statement(format!("DROP {}", turn.now.object));
+    let drop = turn.statement(format!("DROP {}", turn.now.object)).anew();
     vec![drop, turn.statement(format!("CREATE {}", definition(turn.after)))]
 }
 

@@ -34,7 +34,9 @@ fn columns<'a>(turn: &Turn<'a>) -> Vec<Part<'a>> {
 fn constraints<'a>(turn: &Turn<'a>) -> Vec<Part<'a>> {
     let part = |after: &'a Constraint| {
         let now = turn.now.constraints.iter().find(|now| now.name == after.name)?.comment.as_deref();
-        let before = turn.before.and_then(|before| before.constraints.iter().find(|c| c.oid == after.oid));
+        // another definition: it may have been made anew
+        let same = |before: &&Constraint| before.oid == after.oid && before.def == after.def;
+        let before = turn.before.and_then(|before| before.constraints.iter().find(same));
         let name = format!("CONSTRAINT {} ON {}", quote::identifier(&after.name), turn.now.sql_name());
         Some(Part { name, now, before: before.map(|c| c.comment.as_deref()), after: after.comment.as_deref() })
     };
@@ -45,7 +47,8 @@ fn indexes<'a>(turn: &Turn<'a>) -> Vec<Part<'a>> {
     let schema = turn.now.schema.as_deref().unwrap_or_default();
     let part = |after: &'a Index| {
         let now = turn.now.indexes.iter().find(|now| now.name == after.name)?.comment.as_deref();
-        let before = turn.before.and_then(|before| before.indexes.iter().find(|index| index.oid == after.oid));
+        let same = |before: &&Index| before.oid == after.oid && before.def == after.def;
+        let before = turn.before.and_then(|before| before.indexes.iter().find(same));
         let name = format!("INDEX {}", quote::qualified(schema, &after.name));
         Some(Part { name, now, before: before.map(|i| i.comment.as_deref()), after: after.comment.as_deref() })
     };

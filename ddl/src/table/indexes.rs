@@ -118,7 +118,8 @@ pub(crate) fn settings(turn: &Turn<'_>) -> Vec<Statement> {
     let both = turn.after.indexes.iter().filter_map(|after| Some((find(turn.now, &after.name)?, after)));
     let mut statements: Vec<_> = both.flat_map(|(now, after)| set_one(turn, now, after)).collect();
     let clustered = |state: &State| state.indexes.iter().find(|index| index.clustered).map(|index| index.name.clone());
-    if turn.changed(clustered) {
+    let lost = clustered(turn.now).is_none() && clustered(turn.after).is_some_and(|index| may_be_new(turn, &index));
+    if turn.changed(clustered) || lost {
         statements.push(turn.alter_table(&match clustered(turn.after) {
             Some(index) => format!("CLUSTER ON {}", quote::identifier(&index)),
             None => "SET WITHOUT CLUSTER".to_owned(),
@@ -127,8 +128,18 @@ pub(crate) fn settings(turn: &Turn<'_>) -> Vec<Statement> {
     statements
 }
 
+/// Whether an index may have been made anew, and so have lost what is not in its definition.
+pub(super) fn may_be_new(turn: &Turn<'_>, name: &str) -> bool {
+    let before = |after: &Index| {
+        let same = |old: &&Index| old.oid == after.oid && old.def == after.def;
+        turn.before.and_then(|before| before.indexes.iter().find(same))
+    };
+    find(turn.after, name).is_some_and(|after| before(after).is_none())
+}
+
 fn set_one(turn: &Turn<'_>, now: &Index, after: &Index) -> Vec<Statement> {
-    let before = turn.before.and_then(|before| before.indexes.iter().find(|index| index.oid == after.oid));
+    let before = turn.before.filter(|_| !may_be_new(turn, &after.name));
+    let before = before.and_then(|before| before.indexes.iter().find(|index| index.oid == after.oid));
     let mut changes = Vec::new();
     let parameters = |index: &Index| split(&index.def).1;
     if wanted(&parameters(now), before.map(parameters).as_ref(), &parameters(after)) {

@@ -3,6 +3,7 @@
 use crate::quote;
 use crate::state::State;
 use crate::statement::Statement;
+use crate::table::indexes;
 use crate::table::options::{differences, in_option_list, reloptions};
 use crate::turn::Turn;
 
@@ -56,7 +57,9 @@ fn row_security(turn: &Turn<'_>) -> Vec<String> {
 
 /// Replica identity: once the index that it may need is there.
 pub(super) fn identity(turn: &Turn<'_>) -> Vec<Statement> {
-    if !turn.changed(|state| (&state.replica_identity, &state.identity_index)) {
+    let of = |state: &State| (state.replica_identity.clone(), state.identity_index.clone());
+    let lost = turn.after.identity_index.as_ref().is_some_and(|index| indexes::may_be_new(turn, index));
+    if !turn.changed(of) && !(lost && of(turn.now) != of(turn.after)) {
         return Vec::new();
     }
     let identity = match (turn.after.replica_identity.as_deref(), &turn.after.identity_index) {
