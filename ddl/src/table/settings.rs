@@ -59,7 +59,8 @@ fn row_security(turn: &Turn<'_>) -> Vec<String> {
 pub(super) fn identity(turn: &Turn<'_>) -> Vec<Statement> {
     let of = |state: &State| (state.replica_identity.clone(), state.identity_index.clone());
     let lost = turn.after.identity_index.as_ref().is_some_and(|index| indexes::may_be_new(turn, index));
-    if !turn.changed(of) && !(lost && of(turn.now) != of(turn.after)) {
+    let wanted = turn.changed(of) || lost && of(turn.now) != of(turn.after);
+    if !wanted {
         return Vec::new();
     }
     let identity = match (turn.after.replica_identity.as_deref(), &turn.after.identity_index) {
