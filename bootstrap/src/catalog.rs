@@ -173,15 +173,32 @@ fn store(row: &Row) -> Result<(i64, Store), tokio_postgres::Error> {
     Ok((row.try_get(0)?, store))
 }
 
+/// What has rows of tables here.
+fn stores<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Vec<&'a Store> {
+    tables.into_iter().flat_map(|table| &table.stores).filter(|store| !store.foreign).collect()
+}
+
+/// The statement that locks tables for a session beside the one of [`lock`]; none if there are so many that the server's
+/// room for locks may not be enough for several sessions.
+pub(crate) fn lock_few_sql<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Option<String> {
+    let mut statements = lock_sql(tables).into_iter();
+    statements.next().filter(|_| statements.next().is_none())
+}
+
+/// Statements that lock tables as reading them does.
+fn lock_sql<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Vec<String> {
+    let names = |some: &[&Store]| some.iter().map(|store| store.quoted()).collect::<Vec<_>>().join(", ONLY ");
+    let statement = |some: &[&Store]| format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", names(some));
+    stores(tables).chunks(LOCKED_AT_ONCE).map(statement).collect()
+}
+
 /// Locks the tables against DDL until the copy ends, and looks whether they still are what the snapshot saw: TRUNCATE and
 /// what rewrites a table take the old rows away from every snapshot.
 ///
 /// The name of a table that is not, if there is one.
 pub(crate) async fn lock(client: &Client, tables: &[Table]) -> Result<Option<String>, Error> {
-    let stores: Vec<&Store> = tables.iter().flat_map(|table| &table.stores).filter(|store| !store.foreign).collect();
-    for some in stores.chunks(LOCKED_AT_ONCE) {
-        let names = some.iter().map(|store| store.quoted()).collect::<Vec<_>>().join(", ONLY ");
-        let sql = format!("LOCK TABLE ONLY {names} IN ACCESS SHARE MODE");
+    let stores = stores(tables);
+    for sql in lock_sql(tables) {
         match client.batch_execute(&sql).await {
             Err(cause) if is_undefined_table(&cause) => return Ok(Some(capture::one_line(&cause))),
             locked => locked.map_err(Whom::Source.doing(LOCK))?,

@@ -1,12 +1,13 @@
 //! The workers: each has a session on the snapshot and one on the target, and does what is next.
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use connection::{Conninfo, Wire};
 use tokio::task::JoinSet;
 
-use crate::catalog::Table;
+use crate::catalog::{self, Table};
 use crate::copy::{Format, Relay};
 use crate::error::{Error, Whom};
 use crate::failpoint::{self, Failpoint};
@@ -22,6 +23,8 @@ use crate::session;
 /// Indexes of tables below this are made with others' in one start of `pg_restore`.
 const SMALL_BYTES: u64 = 8 << 20;
 const INDEXES: &str = "make the indexes";
+/// Who cannot have a lock in this time waits for somebody who waits for the copy: it ends, and can be gone on with.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 
 /// How a table of the target is emptied before rows are copied into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +207,12 @@ impl Worker {
         let mut source = session::wire(Whom::Source, &copying.source).await?;
         let import = session::import_sql(&copying.snapshot);
         source.simple_query(&import).await.map_err(Whom::Source.wire("take over the snapshot"))?;
+        // Each session has its own locks from the beginning. One that came for a lock later would wait behind an ALTER TABLE
+        // that waits for the snapshot's session, which waits for this one.
+        let locks = catalog::lock_few_sql(copying.works.iter().map(|work| &work.table));
+        for sql in iter::once(LOCK_TIMEOUT.to_owned()).chain(locks) {
+            source.simple_query(&sql).await.map_err(Whom::Source.wire("lock the tables"))?;
+        }
         let target = session::wire(Whom::Target, &copying.target).await?;
         Ok(Worker { copying, source, target })
     }
