@@ -129,8 +129,7 @@ impl Status {
             let _ = writeln!(text, "{name}: copied {}", progress.to_text());
         }
         for (name, pending) in self.targets.iter().flat_map(|t| t.pending_grants.iter().map(|p| (&t.name, p))) {
-            let _ =
-                writeln!(text, "{name}: {}: privileges wait for role {}", pending.object, pending.missing);
+            let _ = writeln!(text, "{name}: {}: privileges wait for role {}", pending.object, pending.missing);
         }
         for target in self.targets.iter().filter(|t| t.last_error.is_some()) {
             let _ = writeln!(text, "{}: {}", target.name, target.last_error.as_deref().unwrap_or_default());
