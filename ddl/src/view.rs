@@ -15,6 +15,7 @@ pub(crate) const MATERIALIZED: &[Phase] = &[
     query,
     indexes::drop,
     indexes::rename,
+    indexes::changed,
     indexes::add,
     settings,
     populated,

@@ -63,9 +63,12 @@ pub(crate) fn identity_when(column: &Column) -> &'static str {
 
 /// Whether a constraint of the table says that the column is not null: they have names from 18 on.
 pub(crate) fn not_null_constraint(table: &State, column: &Column) -> bool {
-    let start = format!("NOT NULL {}", column.name);
-    let quoted = format!("NOT NULL {}", quote::identifier(&column.name));
-    let says =
-        |def: &str, start: &str| def == start || def.strip_prefix(start).is_some_and(|rest| rest.starts_with(' '));
-    table.constraints.iter().any(|c| c.kind == "n" && (says(&c.def, &start) || says(&c.def, &quoted)))
+    table.constraints.iter().any(|c| c.kind == "n" && is_not_null_of(&c.def, &column.name))
+}
+
+/// Whether this is the definition of a not null constraint of this column.
+pub(crate) fn is_not_null_of(def: &str, column: &str) -> bool {
+    let starts = [format!("NOT NULL {column}"), format!("NOT NULL {}", quote::identifier(column))];
+    let is = |rest: &str| rest.is_empty() || rest.starts_with(' ');
+    starts.iter().any(|start| def.strip_prefix(start.as_str()).is_some_and(is))
 }

@@ -1,9 +1,9 @@
 //! Constraints of tables.
 
 use crate::quote;
-use crate::state::{Constraint, State};
+use crate::state::{Column, Constraint, State};
 use crate::statement::Statement;
-use crate::table::renamed;
+use crate::table::{column, renamed};
 use crate::turn::{Turn, wanted};
 
 /// Constraints of the target that the source dropped, or that have to be made anew.
@@ -11,15 +11,25 @@ pub(super) fn gone<'a>(turn: &Turn<'a>) -> Vec<&'a Constraint> {
     turn.now.constraints.iter().filter(|now| is_supported(turn, now) && is_gone(turn, now)).collect()
 }
 
+/// The source has it no more. What only its definition says of names is settled by [`changed`], once they are the new ones.
 fn is_gone(turn: &Turn<'_>, now: &Constraint) -> bool {
-    let before = turn.before.and_then(|before| find(before, &now.name));
-    let renamed =
-        before.is_some_and(|before| turn.after.constraints.iter().any(|c| c.oid == before.oid && c.name != now.name));
-    match find(turn.after, &now.name) {
-        _ if renamed => false,
-        Some(after) => wanted(&now.def, before.map(|c| &c.def), &after.def) && !is_only_validated(now, after),
-        None => before.is_some(),
-    }
+    let Some(before) = turn.before.and_then(|before| find(before, &now.name)) else { return false };
+    let kept = turn.after.constraints.iter().any(|constraint| constraint.oid == before.oid);
+    !kept
+        && !goes_with_column(turn, now)
+        && find(turn.after, &now.name).is_none_or(|after| is_another(turn, now, after))
+}
+
+/// A column that is dropped takes what says that it is not null along.
+fn goes_with_column(turn: &Turn<'_>, now: &Constraint) -> bool {
+    let gone = |old: &&Column| !turn.after.columns.iter().any(|column| column.num == old.num);
+    let mut dropped = turn.before.iter().flat_map(|before| &before.columns).filter(gone);
+    now.kind == "n" && dropped.any(|old| column::is_not_null_of(&now.def, &old.name))
+}
+
+fn is_another(turn: &Turn<'_>, now: &Constraint, after: &Constraint) -> bool {
+    let before = turn.before.and_then(|before| before.constraints.iter().find(|c| c.oid == after.oid));
+    wanted(&now.def, before.map(|c| &c.def), &after.def) && !is_only_validated(now, after)
 }
 
 fn is_only_validated(now: &Constraint, after: &Constraint) -> bool {
@@ -31,11 +41,22 @@ fn is_supported(turn: &Turn<'_>, constraint: &Constraint) -> bool {
     constraint.kind != "n" || turn.server_version >= 180_000
 }
 
-/// Foreign keys first: they may need a key of the same table.
 pub(super) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
-    let own = gone(turn).into_iter().filter(|constraint| constraint.local.unwrap_or(true));
+    drop_all(turn, gone(turn))
+}
+
+/// Constraints that are to be made anew, because their definition is another.
+pub(super) fn changed(turn: &Turn<'_>) -> Vec<Statement> {
+    let supported = turn.now.constraints.iter().filter(|now| is_supported(turn, now));
+    let another = |now: &&Constraint| find(turn.after, &now.name).is_some_and(|after| is_another(turn, now, after));
+    drop_all(turn, supported.filter(another).collect())
+}
+
+/// Foreign keys first: they may need a key of the same table, which needs its columns not null.
+fn drop_all(turn: &Turn<'_>, constraints: Vec<&Constraint>) -> Vec<Statement> {
+    let own = constraints.into_iter().filter(|constraint| constraint.local.unwrap_or(true));
     let mut own: Vec<_> = own.collect();
-    own.sort_by_key(|constraint| constraint.kind != "f");
+    own.sort_by_key(|constraint| (constraint.kind != "f", constraint.kind == "n"));
     own.iter().map(|c| turn.alter_table(&format!("DROP CONSTRAINT {}", quote::identifier(&c.name)))).collect()
 }
 

@@ -7,25 +7,29 @@ use crate::table::options::reloptions;
 use crate::table::renamed;
 use crate::turn::{Turn, wanted};
 
-/// Indexes that the source dropped, or that have to be made anew. Those of constraints go with them, those of partitions
-/// with the partitioned table's.
+/// Indexes that the source dropped. Those of constraints go with them, those of partitions with the partitioned table's.
 pub(crate) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
+    drop_where(turn, |now| is_gone(turn, now))
+}
+
+/// Indexes that are to be made anew, because their definition is another: once names in it are the new ones.
+pub(crate) fn changed(turn: &Turn<'_>) -> Vec<Statement> {
+    drop_where(turn, |now| {
+        let before = |after: &Index| turn.before?.indexes.iter().find(|index| index.oid == after.oid);
+        find(turn.after, &now.name).is_some_and(|after| is_another(turn, now, before(after), after))
+    })
+}
+
+fn drop_where(turn: &Turn<'_>, which: impl Fn(&Index) -> bool) -> Vec<Statement> {
     let plain = turn.now.indexes.iter().filter(|now| now.of_constraint.is_none() && now.parent.is_none());
-    plain
-        .filter(|now| is_gone(turn, now))
-        .map(|now| turn.statement(format!("DROP INDEX {}", sql_name(turn, &now.name))))
-        .collect()
+    let gone = plain.filter(|now| which(now));
+    gone.map(|now| turn.statement(format!("DROP INDEX {}", sql_name(turn, &now.name)))).collect()
 }
 
 fn is_gone(turn: &Turn<'_>, now: &Index) -> bool {
-    let before = turn.before.and_then(|before| find(before, &now.name));
-    let kept = before
-        .is_some_and(|before| turn.after.indexes.iter().any(|index| index.oid == before.oid && index.name != now.name));
-    match find(turn.after, &now.name) {
-        _ if kept => false,
-        Some(after) => is_another(turn, now, before, after),
-        None => before.is_some(),
-    }
+    let Some(before) = turn.before.and_then(|before| find(before, &now.name)) else { return false };
+    let kept = turn.after.indexes.iter().any(|index| index.oid == before.oid);
+    !kept && find(turn.after, &now.name).is_none_or(|after| is_another(turn, now, Some(before), after))
 }
 
 fn is_another(turn: &Turn<'_>, now: &Index, before: Option<&Index>, after: &Index) -> bool {

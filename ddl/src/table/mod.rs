@@ -30,6 +30,7 @@ pub(crate) const PHASES: &[Phase] = &[
     attach::detach,
     drops,
     renamed_parts,
+    changed_parts,
     columns::add,
     columns::alter,
     constraints::add,
@@ -55,6 +56,13 @@ fn drops(turn: &Turn<'_>) -> Vec<Statement> {
     let mut statements = constraints::drop(turn);
     statements.extend(indexes::drop(turn));
     statements.extend(columns::drop(turn));
+    statements
+}
+
+/// What has another definition though nothing that it names has another name.
+fn changed_parts(turn: &Turn<'_>) -> Vec<Statement> {
+    let mut statements = constraints::changed(turn);
+    statements.extend(indexes::changed(turn));
     statements
 }
 
