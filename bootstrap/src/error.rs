@@ -141,6 +141,12 @@ pub enum Error {
     /// The source's schema is not what the target's was made of.
     #[error("the source's schema has changed since this bootstrap was begun")]
     SchemaChanged,
+    /// Somebody else wanted to alter tables just when they were to be locked, again and again.
+    #[error("the tables could not be locked between other sessions' DDL, {attempts} times in a row")]
+    Contended {
+        /// How often it was tried.
+        attempts: u32,
+    },
     /// Tables were rewritten or emptied between snapshot and lock, again and again.
     #[error("table {table} was rewritten, emptied or dropped while the snapshot was taken, {attempts} times in a row")]
     Rewritten {
@@ -192,7 +198,9 @@ impl Error {
             Error::SchemaChanged => {
                 "`walcast remove` the target, empty its database, and begin anew: what is there has the old schema"
             }
-            Error::Rewritten { .. } => "run it again when no DDL or TRUNCATE runs on the source",
+            Error::Contended { .. } | Error::Rewritten { .. } => {
+                "run it again when no DDL or TRUNCATE runs on the source"
+            }
             Error::NotPublished(_) => "`walcast setup` publishes what [source] tables names",
             Error::NoPublication(_) => "run `walcast setup` first",
             Error::Worker(_) => "run the same command again: it goes on where it stopped",

@@ -45,6 +45,7 @@ mod post_data;
 mod programs;
 mod progress;
 mod queue;
+mod readers;
 mod roles;
 mod run;
 mod schema;

@@ -6,6 +6,7 @@ mod level;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use connection::Wire;
 use decoder::Lsn;
 use tokio_postgres::Client;
 
@@ -23,7 +24,7 @@ use crate::schema::{self, Dump, Restore};
 use crate::snapshot::Snapshot;
 use crate::target::{self, Existing, Tables};
 use crate::work::{Copying, Emptying, Work, truncate_sql};
-use crate::{Options, Schema, finish, large_objects, roles, sequences, session};
+use crate::{Options, Schema, finish, large_objects, readers, roles, sequences, session};
 
 pub use again::copy_table;
 
@@ -117,10 +118,10 @@ impl Bootstrap {
                 self.ledger.begin(self.options.schema).await?
             }
         };
-        let (snapshot, tables) = self.snapshot(progress).await?;
+        let (snapshot, readers, tables) = self.snapshot(progress).await?;
         progress.enter(Stage::Schema);
         let dump = self.schema(&state, &snapshot, &tables, progress).await?;
-        let rest = self.rows(&snapshot, tables, (pinned, state.phase), dump.as_ref(), progress).await?;
+        let rest = self.rows((&snapshot, readers), tables, (pinned, state.phase), dump.as_ref(), progress).await?;
         progress.enter(Stage::Rest);
         let (first, last) = self.ledger.starts().await?.unwrap_or((snapshot.lsn, snapshot.lsn));
         // Foreign keys need not hold between tables as of different positions.
@@ -141,16 +142,19 @@ impl Bootstrap {
         Ok(Copied { checkpoint: first, level })
     }
 
-    /// A snapshot and the tables in it, locked as the snapshot shows them.
-    async fn snapshot(&self, progress: &Progress) -> Result<(Snapshot, Vec<Table>), Error> {
+    /// A snapshot, sessions on it, and the tables in it, locked as the snapshot shows them.
+    async fn snapshot(&self, progress: &Progress) -> Result<(Snapshot, Vec<Wire>, Vec<Table>), Error> {
         let mut attempts = 0;
         loop {
             let snapshot = Snapshot::take(&self.options.source, progress).await?;
             let tables = catalog::published(&snapshot.keeper, &self.options.publication).await?;
-            let Some(table) = catalog::lock(&snapshot.keeper, &tables).await? else { return Ok((snapshot, tables)) };
+            let mut readers = readers::open(&self.options.source, &snapshot.name, self.options.jobs).await?;
             attempts += 1;
-            if attempts == ATTEMPTS {
-                return Err(Error::Rewritten { table, attempts });
+            match catalog::lock(&snapshot.keeper, &tables).await? {
+                None if readers::lock(&mut readers, &tables).await? => return Ok((snapshot, readers, tables)),
+                Some(table) if attempts == ATTEMPTS => return Err(Error::Rewritten { table, attempts }),
+                None if attempts == ATTEMPTS => return Err(Error::Contended { attempts }),
+                _ => {}
             }
         }
     }
@@ -186,7 +190,7 @@ impl Bootstrap {
     /// Copies rows, and makes the indexes of tables that are whole. What is left to be made after that.
     async fn rows(
         &self,
-        snapshot: &Snapshot,
+        (snapshot, readers): (&Snapshot, Vec<Wire>),
         tables: Vec<Table>,
         (pinned, phase): (Lsn, Phase),
         dump: Option<&Arc<Dump>>,
@@ -203,12 +207,12 @@ impl Bootstrap {
         let ascii = "SQL_ASCII";
         let bytes_only = encoding == ascii || encoding_of_target(client).await? == ascii;
         let works = self.plan(tables, post.tables, &copied, bytes_only, progress).await?;
-        let servers = (self.options.source.clone(), self.options.target.clone());
+        let target = self.options.target.clone();
         let mark = self.ledger.mark(snapshot.lsn);
         let pace = Pace::new(self.options.max_rate);
-        let copying = Copying::new(servers, (snapshot.name.clone(), encoding), mark, pace, works, dump.cloned());
+        let copying = Copying::new(target, encoding, mark, pace, works, dump.cloned());
         progress.enter(Stage::Data);
-        Arc::new(copying).run(self.options.jobs).await?;
+        Arc::new(copying).run(readers).await?;
         if phase < Phase::Rest {
             let servers = large_objects::Servers {
                 source: self.options.source.clone(),

@@ -14,6 +14,8 @@ use crate::snapshot::Snapshot;
 use crate::target;
 use crate::toc::{self, Entry, PG_CONSTRAINT};
 
+/// `pg_dump` locks the tables as well: see [`crate::readers`].
+const LOCK_WAIT: &str = "--lock-wait-timeout=10000";
 const TABLES: &str = "make the target's tables";
 const READ: &str = "read what is not to be copied of the schema";
 
@@ -54,8 +56,16 @@ impl Dump {
     ) -> Result<Dump, Error> {
         let file = Anonymous::new("schema")?;
         let (path, name) = (file.path(), snapshot.map(|snapshot| format!("--snapshot={}", snapshot.name)));
-        let mut arguments =
-            vec!["-Fc", "--schema-only", "--no-subscriptions", "--exclude-schema=walcast", "--no-sync", "-f", &path];
+        let mut arguments = vec![
+            "-Fc",
+            "--schema-only",
+            "--no-subscriptions",
+            "--exclude-schema=walcast",
+            "--no-sync",
+            LOCK_WAIT,
+            "-f",
+            &path,
+        ];
         arguments.extend(name.as_deref());
         let from = Server::new(&options.source, "-c idle_session_timeout=0")?;
         programs.run(PG_DUMP, "dump the source's schema", &arguments, Some(&from)).await?;

@@ -1,13 +1,12 @@
 //! The workers: each has a session on the snapshot and one on the target, and does what is next.
 
-use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use connection::{Conninfo, Wire};
 use tokio::task::JoinSet;
 
-use crate::catalog::{self, Table};
+use crate::catalog::Table;
 use crate::copy::{Format, Relay};
 use crate::error::{Error, Whom};
 use crate::failpoint::{self, Failpoint};
@@ -23,8 +22,6 @@ use crate::session;
 /// Indexes of tables below this are made with others' in one start of `pg_restore`.
 const SMALL_BYTES: u64 = 8 << 20;
 const INDEXES: &str = "make the indexes";
-/// Who cannot have a lock in this time waits for somebody who waits for the copy: it ends, and can be gone on with.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 
 /// How a table of the target is emptied before rows are copied into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,10 +112,7 @@ pub(crate) fn truncate_sql(table: &Table) -> String {
 
 /// What all workers share.
 pub(crate) struct Copying {
-    pub(crate) source: Conninfo,
     pub(crate) target: Conninfo,
-    /// The snapshot's name.
-    pub(crate) snapshot: String,
     /// The source server's encoding.
     pub(crate) encoding: String,
     pub(crate) mark: Mark,
@@ -131,8 +125,8 @@ pub(crate) struct Copying {
 impl Copying {
     /// Plans everything that is to be done.
     pub(crate) fn new(
-        (source, target): (Conninfo, Conninfo),
-        (snapshot, encoding): (String, String),
+        target: Conninfo,
+        encoding: String,
         mark: Mark,
         pace: Pace,
         works: Vec<Work>,
@@ -143,7 +137,7 @@ impl Copying {
             .enumerate()
             .flat_map(|(table, work)| (0..work.parts.len()).map(move |part| Job::Part { table, part }));
         let queue = Queue::new(parts.collect::<Vec<_>>());
-        let copying = Copying { source, target, snapshot, encoding, mark, pace, works, dump, queue };
+        let copying = Copying { target, encoding, mark, pace, works, dump, queue };
         let whole = copying.works.iter().enumerate().filter(|(_, work)| work.parts.is_empty());
         for (number, work) in whole {
             work.meter.finish();
@@ -154,12 +148,12 @@ impl Copying {
         copying
     }
 
-    /// Does everything, `jobs` things at a time. The first failure ends all.
-    pub(crate) async fn run(self: Arc<Copying>, jobs: usize) -> Result<(), Error> {
+    /// Does everything, as many things at a time as there are sessions that read. The first failure ends all.
+    pub(crate) async fn run(self: Arc<Copying>, readers: Vec<Wire>) -> Result<(), Error> {
         let mut workers = JoinSet::new();
-        for _ in 0..jobs {
+        for source in readers {
             let copying = Arc::clone(&self);
-            workers.spawn(async move { Worker::start(copying).await?.run().await });
+            workers.spawn(async move { Worker::start(copying, source).await?.run().await });
         }
         while let Some(ended) = workers.join_next().await {
             ended.map_err(Error::Worker)??;
@@ -203,16 +197,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn start(copying: Arc<Copying>) -> Result<Worker, Error> {
-        let mut source = session::wire(Whom::Source, &copying.source).await?;
-        let import = session::import_sql(&copying.snapshot);
-        source.simple_query(&import).await.map_err(Whom::Source.wire("take over the snapshot"))?;
-        // Each session has its own locks from the beginning. One that came for a lock later would wait behind an ALTER TABLE
-        // that waits for the snapshot's session, which waits for this one.
-        let locks = catalog::lock_few_sql(copying.works.iter().map(|work| &work.table));
-        for sql in iter::once(LOCK_TIMEOUT.to_owned()).chain(locks) {
-            source.simple_query(&sql).await.map_err(Whom::Source.wire("lock the tables"))?;
-        }
+    async fn start(copying: Arc<Copying>, source: Wire) -> Result<Worker, Error> {
         let target = session::wire(Whom::Target, &copying.target).await?;
         Ok(Worker { copying, source, target })
     }

@@ -43,7 +43,8 @@ fn rest(cluster: &Cluster) -> String {
         SELECT oid, lomowner::regrole, lomacl, obj_description(oid, 'pg_largeobject'), md5(lo_get(oid))
             FROM pg_largeobject_metadata ORDER BY 1;
         SELECT * FROM app.mat ORDER BY 1; SELECT * FROM app.mat_of_mat;
-        SELECT relname, relispopulated FROM pg_class WHERE relkind = 'm' ORDER BY 1;
+        SELECT relname, relispopulated FROM pg_class WHERE relkind = 'm' AND relnamespace <> coalesce(to_regnamespace('walcast'), 0)
+            ORDER BY 1;
         SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolconnlimit, rolvaliduntil,
             rolpassword IS NULL FROM pg_authid WHERE rolname !~ '^(pg|walcast)_' ORDER BY 1;
         SELECT roleid::regrole, member::regrole, admin_option FROM pg_auth_members

@@ -37,6 +37,32 @@ fn ddl_among_rows_survives_kills_of_the_service_and_of_a_target() {
     mirror.finish(service);
 }
 
+#[test]
+fn d40_a_target_that_is_copied_while_the_schema_changes_ends_equal() {
+    let mut random = Random::from_environment();
+    let mirror = Mirror::with(2, &SOURCE_SETTINGS, SMALL_SEGMENTS);
+    mirror.at_source(SCHEMA);
+    mirror.at_source("CREATE ROLE r0; CREATE TABLE shifting (id bigserial PRIMARY KEY, c0 int)");
+    // A copy makes the roles that something depends on.
+    mirror.at_source(
+        "GRANT SELECT ON journal TO r0; INSERT INTO shifting (c0) SELECT g FROM generate_series(1, 20000) g",
+    );
+    mirror.walcast(&["setup"]);
+    let service = mirror.run();
+    altering(&mirror.source, &mut random, |_| {
+        for name in ["berlin", "tokyo"] {
+            // Somebody may come between the snapshot and pg_dump's locks: then the same command goes on.
+            until("the target is copied", CATCH_UP, || {
+                let output = mirror.run_cli(&["bootstrap", name]);
+                eprintln!("{name}: {}", String::from_utf8_lossy(&output.stderr));
+                output.status.success()
+            });
+        }
+    });
+    assert_equal(&mirror, &service, "after the copies");
+    mirror.finish(service);
+}
+
 fn kill(mirror: &Mirror, random: &mut Random, service: Service) -> Service {
     if random.within(0..2) == 0 {
         service.kill9();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use connection::Wire;
 use decoder::Lsn;
 
 use super::{empty, encoding, encoding_of_target, named};
@@ -14,6 +15,7 @@ use crate::pace::Pace;
 use crate::plan;
 use crate::post_data::TableIndexes;
 use crate::progress::{Progress, Stage};
+use crate::readers;
 use crate::snapshot::Snapshot;
 use crate::target;
 use crate::work::{Copying, Work};
@@ -31,7 +33,7 @@ pub async fn copy_table(options: &Options, (schema, name): (&str, &str), progres
     let options = named(options.clone());
     let ledger = Ledger::open(&options.target, &options.identity).await?;
     progress.enter(Stage::Snapshot);
-    let (snapshot, table) = snapshot(&options, (schema, name), progress).await?;
+    let (snapshot, readers, table) = snapshot(&options, (schema, name), progress).await?;
     let tables = [table];
     let found = target::find(&ledger.client, &tables).await?;
     let [table] = tables;
@@ -45,28 +47,29 @@ pub async fn copy_table(options: &Options, (schema, name): (&str, &str), progres
     let meter = progress.table(table.shown(), table.bytes());
     let mark = ledger.lane_mark(options.identity.lane(schema, name).slot, snapshot.lsn);
     let work = Work::new(table, parts, (format, emptying), TableIndexes::default(), meter);
-    let servers = (options.source.clone(), options.target.clone());
     let pace = Pace::new(options.max_rate);
-    let copying = Copying::new(servers, (snapshot.name.clone(), encoding), mark, pace, vec![work], None);
+    let copying = Copying::new(options.target.clone(), encoding, mark, pace, vec![work], None);
     progress.enter(Stage::Data);
-    Arc::new(copying).run(options.jobs).await?;
+    Arc::new(copying).run(readers).await?;
     Ok(snapshot.lsn)
 }
 
-/// A snapshot and the table in it, locked as the snapshot shows it.
+/// A snapshot, sessions on it, and the table in it, locked as the snapshot shows it.
 async fn snapshot(
     options: &Options,
     (schema, name): (&str, &str),
     progress: &Progress,
-) -> Result<(Snapshot, catalog::Table), Error> {
+) -> Result<(Snapshot, Vec<Wire>, catalog::Table), Error> {
     for _ in 0..ATTEMPTS {
         let snapshot = Snapshot::take(&options.source, progress).await?;
         let mut tables = catalog::published(&snapshot.keeper, &options.publication).await?;
         tables.retain(|table| table.schema == schema && table.name == name);
+        let mut readers = readers::open(&options.source, &snapshot.name, options.jobs).await?;
         let changed = catalog::lock(&snapshot.keeper, &tables).await?;
+        let locked = changed.is_none() && readers::lock(&mut readers, &tables).await?;
         match tables.pop() {
             None => return Err(Error::NotPublished(capture::shown_table(schema, name))),
-            Some(table) if changed.is_none() => return Ok((snapshot, table)),
+            Some(table) if locked => return Ok((snapshot, readers, table)),
             Some(_) => {}
         }
     }
