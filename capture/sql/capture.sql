@@ -15,8 +15,14 @@ $$;
 
 create or replace function walcast.emit(message jsonb) returns boolean language plpgsql as $$
 declare
-    content bytea := convert_to((message || jsonb_build_object('v', 1, 'xid', pg_current_xact_id()::xid::text))::text, 'UTF8');
+    subxid xid;
+    content bytea;
 begin
+    -- In a stream of a transaction in progress the server says of rows, but not of messages, which subtransaction made
+    -- them. Nothing but a row tells here which one this is.
+    insert into walcast.rewritten (xid, relation, reason) values (pg_current_xact_id(), 0, 0) returning xmin into subxid;
+    delete from walcast.rewritten r where r.xid = pg_current_xact_id() and r.relation = 0;
+    content := convert_to((message || jsonb_build_object('v', 1, 'xid', pg_current_xact_id()::xid::text, 'subxid', subxid::text))::text, 'UTF8');
     perform pg_logical_emit_message(true, 'walcast',
         convert_to(encode(sha256(k.outer_key || sha256(k.inner_key || content)), 'hex'), 'UTF8') || content) from walcast.secret k;
     -- the shadow is written already: without the message, targets would never hear of it

@@ -18,6 +18,7 @@ use crate::error::ReplicationError;
 use crate::keeper::{Keeper, Reading};
 use crate::names::Names;
 use crate::run::blocking;
+use crate::signature;
 use crate::spool::{Entry, Spool};
 use crate::status::{KINDS, Status};
 use crate::types::binary_safe;
@@ -261,7 +262,12 @@ impl Assembler {
         let Ok(Some(parts)) = decoder::split_change(payload, self.context) else { return Ok(()) };
         let truncate = self.foreign_truncate(change);
         let rest = truncate.as_deref().unwrap_or(parts.body);
-        let entry = Entry { xid: parts.xid.unwrap_or(xid), relation: change.relation(), tag: parts.tag, rest };
+        let named = match (change, parts.xid) {
+            (Change::Message { content, .. }, Some(_)) => signature::subtransaction(content),
+            _ => None,
+        };
+        let xid = named.or(parts.xid).unwrap_or(xid);
+        let entry = Entry { xid, relation: change.relation(), tag: parts.tag, rest };
         let spool = match self.in_stream.and_then(|xid| self.streams.get_mut(&xid)) {
             Some(stream) => &mut stream.spool,
             None => &mut self.open_spool,

@@ -86,6 +86,15 @@ impl Unverified {
 #[derive(Deserialize)]
 struct Envelope {
     xid: String,
+    subxid: Option<String>,
+}
+
+/// The subtransaction that a message says it is of. Rows of a stream are told with theirs, messages with the transaction's
+/// (`pgoutput_message`), so they would stay when theirs is rolled back. What is not signed goes at the commit, whatever
+/// it says.
+pub(crate) fn subtransaction(content: &[u8]) -> Option<Xid> {
+    let (_, json) = content.split_at_checked(DIGITS)?;
+    serde_json::from_slice::<Envelope>(json).ok()?.subxid?.parse().ok().map(Xid)
 }
 
 /// Takes the same time wherever the two differ.
@@ -154,6 +163,16 @@ pub(crate) mod tests {
             assert!(verify(&altered, 4711).is_err(), "byte {at}");
             assert!(verify(&content[..at], 4711).is_err(), "the first {at} bytes");
         }
+    }
+
+    #[test]
+    fn a_message_names_its_subtransaction() {
+        let named = |json: &str| subtransaction(&signed(&key(7), json));
+        assert_eq!(named(r#"{"xid": "4711", "subxid": "4713", "tag": "x"}"#), Some(Xid(4713)));
+        for json in [r#"{"xid": "4711"}"#, r#"{"xid": "4711", "subxid": "-1"}"#, "no json", ""] {
+            assert_eq!(named(json), None, "{json}");
+        }
+        assert_eq!(subtransaction(b"short"), None);
     }
 
     #[test]

@@ -307,14 +307,19 @@ const CASES: &[Case] = &[
     Case {
         name: "what is made anew keeps what is not in its definition",
         sql: &[
-            "create table an (a int, b int, constraint an_c check (a > 0)); create unique index an_i on an (a); alter table an alter a set not null",
-            "create policy an_p on an using (a > 0); comment on policy an_p on an is 'p'; comment on index an_i is 'i'; comment on constraint an_c on an is 'c'",
-            "alter table an cluster on an_i, replica identity using index an_i; create statistics an_s on a, b from an; comment on statistics an_s is 's'",
+            "create table an (a int, b int, constraint an_c check (a > 0)); create unique index an_i on an (a); \
+             alter table an alter a set not null",
+            "create policy an_p on an using (a > 0); comment on policy an_p on an is 'p'; comment on index an_i is \
+             'i'; comment on constraint an_c on an is 'c'",
+            "alter table an cluster on an_i, replica identity using index an_i; create statistics an_s on a, b from \
+             an; comment on statistics an_s is 's'",
             "create function an_f() returns trigger language plpgsql as 'begin return new; end'; \
-             create constraint trigger an_t after insert on an for each row execute function an_f(); alter table an disable trigger an_t; comment on trigger an_t on an is 't'",
+             create constraint trigger an_t after insert on an for each row execute function an_f(); alter table an \
+              disable trigger an_t; comment on trigger an_t on an is 't'",
             "alter policy an_p on an using (b > 0); alter table an rename a to aa",
             "alter table an alter aa type bigint",
-            "begin; drop index an_i; create unique index an_i on an (aa desc); comment on index an_i is 'i'; alter table an cluster on an_i, replica identity using index an_i; commit",
+            "begin; drop index an_i; create unique index an_i on an (aa desc); comment on index an_i is 'i'; alter \
+             table an cluster on an_i, replica identity using index an_i; commit",
         ],
     },
     Case {
