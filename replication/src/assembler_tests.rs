@@ -104,6 +104,30 @@ fn x08_a_message_reaches_the_log_only_in_the_transaction_it_was_signed_for() {
     assert_eq!(found, [("RIMI", true), ("I", false), ("M", false)].map(|(tags, flag)| (tags.to_owned(), flag)));
 }
 
+/// A message of a stream, as the server sends it: with the transaction's xid, whatever subtransaction wrote it.
+fn streamed(content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).expect("short").to_be_bytes();
+    message(&[b"M", &5_u32.to_be_bytes(), b"\x01", &[1; 8], b"walcast\0", &length, content])
+}
+
+#[test]
+fn d32_a_streamed_message_goes_with_the_subtransaction_that_wrote_it() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (mut assembler, log) = assembler_and_log(dir.path());
+    let signed = |subxid: u32| streamed(&signed(&key(1), &format!(r#"{{"xid": "5", "subxid": "{subxid}"}}"#)));
+    let start = message(&[b"S", &5_u32.to_be_bytes(), b"\x01"]);
+    let rolled_back = message(&[b"A", &5_u32.to_be_bytes(), &6_u32.to_be_bytes()]);
+    let commit =
+        message(&[b"c", &5_u32.to_be_bytes(), b"\0", &0x2000_u64.to_be_bytes(), &0x2008_u64.to_be_bytes(), &[0; 8]]);
+    for message in [start, signed(5), signed(6), signed(7), message(&[b"E"]), rolled_back, commit] {
+        assembler.take(&message).expect("taken");
+    }
+    let found = logged(&mut assembler, &log);
+    let [(records, true)] = found.as_slice() else { panic!("one transaction with messages, {found:?}") };
+    let ends: Vec<_> = records.iter().map(|record| String::from_utf8_lossy(&record[record.len() - 3..])).collect();
+    assert_eq!(ends, ["5\"}", "7\"}"]);
+}
+
 /// Relation 9, a table of walcast's own.
 fn own_relation() -> Vec<u8> {
     let column = [&b"\x01a\0"[..], &17_u32.to_be_bytes(), &u32::MAX.to_be_bytes()].concat();
