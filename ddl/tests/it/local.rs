@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ddl::Message;
 
-use crate::pair::{Pair, Target, on_all_versions, text};
+use crate::pair::{Pair, on_all_versions};
+use crate::session::{Target, text};
 
 const COLUMNS: &str = "select string_agg(attname, ',' order by attnum) from pg_attribute \
      where attrelid = 'public.t'::regclass and attnum > 0 and not attisdropped";

@@ -8,4 +8,6 @@ mod local;
 mod pair;
 mod random;
 mod rows;
+#[path = "../shared/session.rs"]
+mod session;
 mod table_driven;

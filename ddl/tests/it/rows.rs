@@ -2,7 +2,8 @@
 
 use ddl::{Table, Verb};
 
-use crate::pair::{Pair, on_all_versions, text};
+use crate::pair::{Pair, on_all_versions};
+use crate::session::text;
 
 #[test]
 fn d06_an_added_column_has_the_values_that_the_source_stored() {

@@ -1,7 +1,8 @@
 //! D38: from the oldest version to the newest, and back.
 
 use crate::grants::{SETTING, acls};
-use crate::servers::{Servers, across_versions, text};
+use crate::servers::{Servers, across_versions};
+use crate::session::text;
 
 /// MAINTAIN is of 17 and later; who owns schema public is another one from 15 on, and PUBLIC may no longer create in it.
 fn differs(line: &str) -> bool {

@@ -1,6 +1,7 @@
 //! X05: what an ordinary role of the source can do gives nobody anything on a target whose login is no superuser.
 
-use crate::servers::{LOGIN, Servers, shown, text, with_least_privilege};
+use crate::servers::{LOGIN, Servers, with_least_privilege};
+use crate::session::{shown, text};
 
 /// Tries everything that would help, and says what worked. The target's own people would have noticed nothing.
 const EVIL: &str = "create role attacker login; create role victim; grant create on schema public to attacker; \

@@ -1,6 +1,7 @@
 //! D18, D21: privileges and owners of all kinds of objects, default privileges.
 
-use crate::servers::{LOGIN, Servers, everywhere, text};
+use crate::servers::{LOGIN, Servers, everywhere};
+use crate::session::text;
 
 /// Owner and privileges of everything, a line each; walcast's own are left out, and what it has granted its login.
 pub(crate) fn acls() -> String {

@@ -9,3 +9,5 @@ mod grants;
 mod pending;
 mod role;
 mod servers;
+#[path = "../shared/session.rs"]
+mod session;

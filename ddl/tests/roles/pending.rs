@@ -1,7 +1,8 @@
 //! D19: what is granted to, or owned by, roles that the target lacks.
 
 use crate::grants::acls;
-use crate::servers::{Servers, everywhere, text};
+use crate::servers::{Servers, everywhere};
+use crate::session::text;
 
 /// The source's own superuser, whose name the target's one has too, or has not: he is nobody's to replicate.
 const SETTING: &str = "create role owner; create role late; create schema s authorization owner; grant usage on \

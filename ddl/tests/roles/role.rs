@@ -1,6 +1,7 @@
 //! D17, D20: roles, memberships, settings, the database's privileges.
 
-use crate::servers::{LOGIN, Login, Servers, everywhere, text};
+use crate::servers::{LOGIN, Login, Servers, everywhere};
+use crate::session::text;
 
 /// Roles with what is replicated of them; grantors of memberships count from 16 on.
 pub(crate) fn roles() -> String {

@@ -2,8 +2,10 @@
 
 use capture::target::Target as Setup;
 use cluster::{Cluster, Installation, installations};
-use ddl::{Message, Options, Outcome, Rights, Row, Session, Token, Verb};
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use ddl::{Message, Options, Outcome, Rights, Token, Verb};
+use tokio_postgres::{Client, NoTls};
+
+use crate::session::{Refused, Target, shown, text};
 
 /// As in `tests/it/pair.rs`.
 const MESSAGES: &str = "select xid::text, convert_from(substring(data from 87), 'UTF8') \
@@ -196,73 +198,4 @@ impl Servers {
         let waiting = ddl::waiting(&mut Target(&self.target)).await.unwrap();
         waiting.into_iter().map(|one| format!("{}: {}", one.object, one.missing)).collect()
     }
-}
-
-/// The rows of a query, a line each.
-pub(crate) async fn text(client: &Client, sql: &str) -> String {
-    let rows = client.simple_query(sql).await.unwrap_or_else(|error| panic!("`{sql}`: {}", shown(&error)));
-    let line = |row: SimpleQueryMessage| match row {
-        SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|at| row.get(at).unwrap_or("null")).collect::<Vec<_>>().join("|"))
-        }
-        _ => None,
-    };
-    rows.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// What the server said, and where.
-pub(crate) fn shown(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| format!("{} {:?}", error, error.where_()))
-}
-
-/// walcast's session.
-struct Target<'a>(&'a Client);
-
-#[derive(Debug)]
-struct Refused(tokio_postgres::Error);
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&shown(&self.0))
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl Session for Target<'_> {
-    type Error = Refused;
-
-    async fn query(&mut self, sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Refused> {
-        let rows = self.0.simple_query(&with_values(sql, parameters)).await.map_err(Refused)?;
-        let row = |message| match message {
-            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
-            _ => None,
-        };
-        Ok(rows.into_iter().filter_map(row).collect())
-    }
-
-    async fn execute(&mut self, sql: &str) -> Result<(), Refused> {
-        self.0.batch_execute(sql).await.map_err(Refused)
-    }
-
-    fn sqlstate(error: &Refused) -> Option<&str> {
-        error.0.code().map(|code| code.code())
-    }
-}
-
-/// A query with its parameters written into it: rows come as text only from simple queries.
-fn with_values(sql: &str, parameters: &[Option<&str>]) -> String {
-    let mut parts = sql.split('$');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let digits = part.chars().take_while(char::is_ascii_digit).count();
-        let value = part[..digits].parse::<usize>().ok().map(|number| parameters[number - 1]);
-        text += &value.expect("no parameter").map_or_else(|| "NULL".to_owned(), literal);
-        text += &part[digits..];
-    }
-    text
-}
-
-fn literal(value: &str) -> String {
-    format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
