@@ -1,4 +1,4 @@
-//! A backlog that collected in a slot, to one target, beside subscriptions.
+//! A backlog that collected in a slot, or in walcast's log, to one target or to many, beside subscriptions.
 
 use std::time::Instant;
 
@@ -14,17 +14,30 @@ use crate::workload::Workload;
 pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) -> anyhow::Result<()> {
     for &workload in &options.workload {
         let lab = Lab::start(workload)?;
-        for program in sides.iter().filter_map(Side::walcast_program) {
+        if let Some(program) = sides.iter().find_map(Side::walcast_program) {
             walcast::set_up(program, &lab)?;
         }
         lab.make_base_slot()?;
-        let load = lab.load(workload, options.scaled(workload.transactions()))?;
+        let load = lab.load(workload, options.scaled(workload.full_size()))?;
         let backlog = Backlog { content: lab.source_content(workload)?, workload, load, lab: &lab };
-        for &transport in options.transports() {
-            report.throughput(&backlog.measure(options, sides, transport)?)?;
+        for (targets, transport) in options.fans() {
+            let sides: Vec<Side> = sides.iter().filter(|side| takes_part(side, workload, targets)).cloned().collect();
+            if !sides.is_empty() {
+                report.throughput(&backlog.measure(options, &sides, targets, transport)?)?;
+            }
         }
     }
     Ok(())
+}
+
+/// Many subscriptions are measured as they are made by default, and not with the huge transactions: each of their
+/// walsenders would write them to disk, for minutes.
+fn takes_part(side: &Side, workload: Workload, targets: u32) -> bool {
+    match side {
+        Side::Native => targets == 1 || workload != Workload::Huge,
+        Side::NativeStreamingBinary => targets == 1,
+        Side::Walcast(_) | Side::WalcastLog(_) => true,
+    }
 }
 
 struct Backlog<'lab> {
@@ -36,30 +49,37 @@ struct Backlog<'lab> {
 }
 
 impl Backlog<'_> {
-    fn measure(&self, options: &Options, sides: &[Side], transport: Transport) -> anyhow::Result<Throughput> {
-        let name = format!("{} {transport}", self.workload.name());
+    fn measure(
+        &self,
+        options: &Options,
+        sides: &[Side],
+        targets: u32,
+        transport: Transport,
+    ) -> anyhow::Result<Throughput> {
+        let name = format!("{targets} of {} {transport}", self.workload.name());
         let mut series: Vec<Series> = sides.iter().map(|side| Series::new(side.name())).collect();
         for round in 0..options.rounds() {
             for turn in 0..sides.len() {
                 let index = (round + turn) % sides.len();
                 let side = &sides[index];
-                let names = format!("{}_{transport}_{round}_{}", self.workload.name(), side.tag());
-                let route = Route { slot: names.clone(), database: names, transport };
+                let names = format!("{}_{transport}_{targets}_{round}_{}", self.workload.name(), side.tag());
+                let route = Route { name: names, targets, transport };
                 series[index].push(&name, round, self.catch_up(side, &route)?);
             }
         }
+        let plural = if targets == 1 { "" } else { "s" };
         Ok(Throughput {
-            title: format!("Backlog to one target, {name}"),
+            title: format!("Backlog to {targets} target{plural}, {} {transport}", self.workload.name()),
             transactions: self.load.transactions,
-            changes: self.load.transactions * self.workload.changes_per_transaction(),
+            changes: self.load.changes,
             series,
         })
     }
 
     fn catch_up(&self, side: &Side, route: &Route) -> anyhow::Result<Run> {
-        self.lab.copy_slot(&route.slot)?;
-        self.lab.make_target(&route.database)?;
+        self.lab.open(side, route)?;
         let mut feed = side.feed(self.lab, route)?;
+        feed.prepare(self.load.end)?;
         self.lab.checkpoint()?;
         let started = Instant::now();
         feed.start()?;
@@ -68,16 +88,17 @@ impl Backlog<'_> {
         let usage = feed.usage()?;
         feed.stop()?;
         self.check(side, route)?;
-        self.lab.drop_slot(&route.slot)?;
-        self.lab.drop_target(&route.database)?;
+        self.lab.close(side, route)?;
         Ok(Run { elapsed, usage })
     }
 
     /// Whoever says that everything has arrived has to have it.
     fn check(&self, side: &Side, route: &Route) -> anyhow::Result<()> {
-        let content = self.lab.target_content(self.workload, &route.database)?;
-        if content != self.content {
-            bail!("{} left {content:?} on the target instead of {:?}", side.name(), self.content);
+        for database in route.databases() {
+            let content = self.lab.target_content(self.workload, &database)?;
+            if content != self.content {
+                bail!("{} left {content:?} in {database} instead of {:?}", side.name(), self.content);
+            }
         }
         Ok(())
     }

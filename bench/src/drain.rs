@@ -16,7 +16,7 @@ const WORKLOAD: Workload = Workload::Insert;
 
 pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) -> anyhow::Result<()> {
     let lab = Lab::start(WORKLOAD)?;
-    for program in sides.iter().filter_map(Side::walcast_program) {
+    if let Some(program) = sides.iter().find_map(Side::walcast_program) {
         walcast::set_up(program, &lab)?;
     }
     lab.make_base_slot()?;
@@ -26,7 +26,7 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
         report.throughput(&Throughput {
             title: format!("Slot to durable log, {transport}"),
             transactions: load.transactions,
-            changes: load.transactions,
+            changes: load.changes,
             series,
         })?;
     }
@@ -35,7 +35,7 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
 
 /// `pg_recvlogical` is the native side, however subscriptions are made.
 fn contenders(sides: &[Side]) -> Vec<Side> {
-    sides.iter().filter(|side| !matches!(side, Side::NativeStreamingBinary)).cloned().collect()
+    sides.iter().filter(|side| !matches!(side, Side::NativeStreamingBinary | Side::WalcastLog(_))).cloned().collect()
 }
 
 fn name(side: &Side) -> &'static str {
@@ -68,7 +68,7 @@ fn drain(lab: &Lab, side: &Side, slot: &str, transport: Transport, load: Load) -
     let Some(program) = side.walcast_program() else { return native::recvlogical(lab, slot, transport, load) };
     let mut service = Service::without_target(program, lab, slot, transport)?;
     let started = Instant::now();
-    service.start()?;
+    service.run()?;
     wait_for(load.end, || service.durable())?;
     let elapsed = started.elapsed();
     let usage = service.usage()?;

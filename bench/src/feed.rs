@@ -1,4 +1,4 @@
-//! The contenders, and what a feed of one target has to offer.
+//! The contenders, and what a feed of targets has to offer.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio_postgres::types::PgLsn;
 use crate::interrupt;
 use crate::lab::{Lab, Transport};
 use crate::measure::Usage;
-use crate::native::{Mode, Subscription};
-use crate::walcast::Service;
+use crate::native::{Mode, Subscriptions};
+use crate::walcast::{Service, Start};
 
 /// How often a feed is asked how far it is.
 const POLL: Duration = Duration::from_millis(5);
@@ -25,6 +25,8 @@ pub(crate) enum Side {
     NativeStreamingBinary,
     /// walcast: this program.
     Walcast(PathBuf),
+    /// walcast with everything in its log already, and the targets paused until the clock runs.
+    WalcastLog(PathBuf),
 }
 
 impl Side {
@@ -33,6 +35,7 @@ impl Side {
             Side::Native => "native",
             Side::NativeStreamingBinary => "native, streaming and binary",
             Side::Walcast(_) => "walcast",
+            Side::WalcastLog(_) => "walcast, out of its log",
         }
     }
 
@@ -42,43 +45,60 @@ impl Side {
             Side::Native => "native",
             Side::NativeStreamingBinary => "native_sb",
             Side::Walcast(_) => "walcast",
+            Side::WalcastLog(_) => "log",
         }
     }
 
     /// Whether its feeds need walcast's objects on the source.
     pub(crate) fn walcast_program(&self) -> Option<&PathBuf> {
         match self {
-            Side::Walcast(program) => Some(program),
+            Side::Walcast(program) | Side::WalcastLog(program) => Some(program),
             Side::Native | Side::NativeStreamingBinary => None,
         }
     }
 
-    /// Makes a feed from `slot` to the target's `database` that does not run yet.
+    /// The slots that it reads: one for all targets, or one for each.
+    pub(crate) fn slots(&self, route: &Route) -> Vec<String> {
+        if self.walcast_program().is_some() { vec![route.name.clone()] } else { route.databases() }
+    }
+
+    /// Makes a feed that does not run yet. Its slots and databases are there.
     pub(crate) fn feed<'lab>(&self, lab: &'lab Lab, route: &Route) -> anyhow::Result<Box<dyn Feed + 'lab>> {
         Ok(match self {
-            Side::Native => Box::new(Subscription::create(lab, route, Mode::Plain)?),
-            Side::NativeStreamingBinary => Box::new(Subscription::create(lab, route, Mode::StreamingBinary)?),
-            Side::Walcast(program) => Box::new(Service::with_target(program, lab, route)?),
+            Side::Native => Box::new(Subscriptions::create(lab, route, Mode::Plain)?),
+            Side::NativeStreamingBinary => Box::new(Subscriptions::create(lab, route, Mode::StreamingBinary)?),
+            Side::Walcast(program) => Box::new(Service::with_targets(program, lab, route, Start::FromSlot)?),
+            Side::WalcastLog(program) => Box::new(Service::with_targets(program, lab, route, Start::FromLog)?),
         })
     }
 }
 
 /// From where to where.
 pub(crate) struct Route {
-    /// A slot on the source.
-    pub(crate) slot: String,
-    /// A database on the target that equals the source at the slot's position.
-    pub(crate) database: String,
+    /// What slots and databases are called after; no other route has it.
+    pub(crate) name: String,
+    /// How many databases of the target server are fed.
+    pub(crate) targets: u32,
     /// How servers are connected to.
     pub(crate) transport: Transport,
 }
 
-/// Something that applies the changes of one slot to one database.
+impl Route {
+    /// The databases on the target. They equal the source at the slots' position.
+    pub(crate) fn databases(&self) -> Vec<String> {
+        (0..self.targets).map(|index| format!("{}_{index}", self.name)).collect()
+    }
+}
+
+/// Something that applies the changes of slots to databases.
 pub(crate) trait Feed {
+    /// Does what is to be done before the clock runs. Everything to be applied is before `end`.
+    fn prepare(&mut self, end: PgLsn) -> anyhow::Result<()>;
+
     /// Begins; the clock runs from here.
     fn start(&mut self) -> anyhow::Result<()>;
 
-    /// Everything before this position is applied. `None` while that can't be told yet.
+    /// Everything before this position is applied to all targets. `None` while that can't be told yet.
     ///
     /// # Errors
     ///
@@ -88,7 +108,7 @@ pub(crate) trait Feed {
     /// What it has used since it was started. Call it while it runs.
     fn usage(&mut self) -> anyhow::Result<Usage>;
 
-    /// Stops, and removes all but the slot and the database.
+    /// Stops, and removes all but the slots and the databases.
     fn stop(self: Box<Self>) -> anyhow::Result<()>;
 }
 

@@ -7,7 +7,9 @@ use anyhow::{Context, bail};
 use cluster::{Cluster, Conninfo};
 use tokio_postgres::types::PgLsn;
 
+use crate::feed::{Route, Side};
 use crate::interrupt;
+use crate::measure::cpu_of;
 use crate::sql::Session;
 use crate::workload::Workload;
 
@@ -65,6 +67,7 @@ pub(crate) struct Lab {
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) transactions: u32,
+    pub(crate) changes: u32,
     /// Everything has arrived when this position has.
     pub(crate) end: PgLsn,
 }
@@ -136,10 +139,28 @@ impl Lab {
         pid.map(|pid| u32::try_from(pid).context("a negative process id")).transpose()
     }
 
+    /// What the walsender that reads `slot` has used.
+    pub(crate) fn walsender_cpu(&self, slot: &str) -> anyhow::Result<Duration> {
+        let pid = self.walsender_pid(slot)?.with_context(|| format!("no walsender reads slot {slot}"))?;
+        cpu_of(pid)
+    }
+
     /// Runs the workload on the source and makes all of it durable.
-    pub(crate) fn load(&self, workload: Workload, transactions: u32) -> anyhow::Result<Load> {
-        workload.run(&self.source, DATABASE, transactions)?;
-        Ok(Load { transactions, end: self.mark()? })
+    pub(crate) fn load(&self, workload: Workload, size: u32) -> anyhow::Result<Load> {
+        workload.run(&self.source, DATABASE, size)?;
+        Ok(Load { transactions: workload.transactions(size), changes: workload.changes(size), end: self.mark()? })
+    }
+
+    /// Makes the slots and databases of a route: the databases equal the source where the slots begin.
+    pub(crate) fn open(&self, side: &Side, route: &Route) -> anyhow::Result<()> {
+        side.slots(route).iter().try_for_each(|slot| self.copy_slot(slot))?;
+        route.databases().iter().try_for_each(|database| self.make_target(database))
+    }
+
+    /// Drops the slots and databases of a route.
+    pub(crate) fn close(&self, side: &Side, route: &Route) -> anyhow::Result<()> {
+        side.slots(route).iter().try_for_each(|slot| self.drop_slot(slot))?;
+        route.databases().iter().try_for_each(|database| self.drop_target(database))
     }
 
     /// The position of now. A transaction is written behind it, so that every contender is told that it was passed.
@@ -194,6 +215,8 @@ pub(crate) fn server() -> Result<Cluster, cluster::Error> {
         ("jit", "off"),
         // A server starts at most one apply worker in this time, and a round would wait for it: 5 s by default.
         ("wal_retrieve_retry_interval", "10ms"),
+        ("max_worker_processes", "24"),
+        ("max_logical_replication_workers", "16"),
     ];
     settings.iter().fold(Cluster::builder().fsync(true), |builder, (name, value)| builder.set(name, *value)).start()
 }

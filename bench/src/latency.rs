@@ -52,13 +52,15 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
     let lab = Lab::start(Workload::Pgbench)?;
     lab.on_source.run(OBJECTS)?;
     lab.run_on_template(OBJECTS)?;
-    for program in sides.iter().filter_map(Side::walcast_program) {
+    if let Some(program) = sides.iter().find_map(Side::walcast_program) {
         walcast::set_up(program, &lab)?;
     }
+    // Latency is that of the log's head, wherever the log comes from.
+    let sides: Vec<Side> = sides.iter().filter(|side| !matches!(side, Side::WalcastLog(_))).cloned().collect();
     let length = Duration::from_secs_f64(options.seconds(SECONDS));
     for &rate in &options.rate {
         for &transport in options.transports() {
-            let series = rounds(options, &lab, sides, rate, transport, length)?;
+            let series = rounds(options, &lab, &sides, rate, transport, length)?;
             report.latency(&Latency { rate, transport, seconds: length.as_secs_f64(), series })?;
         }
     }
@@ -77,8 +79,8 @@ fn rounds(
     for round in 0..options.rounds() {
         for turn in 0..sides.len() {
             let index = (round + turn) % sides.len();
-            let names = format!("latency_{rate}_{transport}_{round}_{}", sides[index].tag());
-            let route = Route { slot: names.clone(), database: names, transport };
+            let name = format!("latency_{rate}_{transport}_{round}_{}", sides[index].tag());
+            let route = Route { name, targets: 1, transport };
             let run = one_round(lab, &sides[index], &route, rate, length)?;
             series[index].push(&format!("latency {rate}/s {transport}"), round, run);
         }
@@ -89,17 +91,17 @@ fn rounds(
 /// The target begins with what the source began with. Earlier rounds' changes are missing there, but no key is.
 fn one_round(lab: &Lab, side: &Side, route: &Route, rate: u32, length: Duration) -> anyhow::Result<LatencyRun> {
     lab.on_source.run("TRUNCATE bench_probe")?;
-    lab.make_slot(&route.slot)?;
-    lab.make_target(&route.database)?;
+    side.slots(route).iter().try_for_each(|slot| lab.make_slot(slot))?;
+    let databases = route.databases();
+    databases.iter().try_for_each(|database| lab.make_target(database))?;
     let mut feed = side.feed(lab, route)?;
     lab.checkpoint()?;
     feed.start()?;
     let head = lab.mark()?;
     wait_for(head, || feed.applied())?;
-    let run = observe(lab, feed.as_mut(), &route.database, rate, length)?;
+    let run = observe(lab, feed.as_mut(), &databases[0], rate, length)?;
     feed.stop()?;
-    lab.drop_slot(&route.slot)?;
-    lab.drop_target(&route.database)?;
+    lab.close(side, route)?;
     Ok(run)
 }
 

@@ -5,6 +5,7 @@
 //! backlog   slot ─▶ subscription ─▶ target             slot ─▶ walcast ─▶ target
 //! latency   writes at a steady pace + probes ─▶ subscription or walcast ─▶ when does the target show the probe?
 //! copy      database ─▶ pg_dump and pg_restore, pgcopydb, or walcast bootstrap ─▶ database
+//! ddl       commands on a source with and without walcast's event triggers; its ticker beside an idle source
 //! ```
 //!
 //! Every contender of a round reads a copy of the same slot, so the same WAL from the same position; the order within a
@@ -15,6 +16,7 @@
 
 mod backlog;
 mod copy;
+mod ddl;
 mod drain;
 mod feed;
 mod interrupt;
@@ -63,6 +65,10 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     if options.wants(Measurement::Copy) {
         let walcast = sides.iter().find_map(feed::Side::walcast_program);
         copy::measure(options, walcast.map(std::path::PathBuf::as_path), &mut report)?;
+    }
+    let walcast = sides.iter().find_map(feed::Side::walcast_program);
+    if let Some(program) = walcast.filter(|_| options.wants(Measurement::Ddl)) {
+        ddl::measure(options, program, &mut report)?;
     }
     report.finish(options.result_file().as_deref())
 }

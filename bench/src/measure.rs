@@ -32,24 +32,36 @@ fn sum_of_two(stat: &str, index: usize) -> Option<u64> {
 
 /// The most memory that a process ever had resident, in bytes.
 pub(crate) fn peak_memory_of(pid: u32) -> anyhow::Result<u64> {
+    kibibytes(pid, "VmHWM:")
+}
+
+/// What of a process's resident memory is in no file, in bytes: what the kernel cannot take back.
+pub(crate) fn anonymous_memory_of(pid: u32) -> anyhow::Result<u64> {
+    kibibytes(pid, "RssAnon:")
+}
+
+/// A line of `/proc/PID/status`, in bytes.
+fn kibibytes(pid: u32, name: &str) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kibibytes = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kibibytes.map(|kibibytes| kibibytes * 1024).with_context(|| format!("no VmHWM in {path}"))
+    kibibytes.map(|kibibytes| kibibytes * 1024).with_context(|| format!("no {name} in {path}"))
 }
 
 /// What the processes of one contender used.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Usage {
-    /// The source's walsender.
+    /// The source's walsenders.
     pub(crate) walsender: Duration,
     /// The program between source and target: walcast or pg_recvlogical. A subscription has none.
     pub(crate) program: Option<Duration>,
-    /// What applies on the target: its apply worker, or the backends that serve walcast.
+    /// What applies on the target: its apply workers, or the backends that serve walcast.
     pub(crate) apply: Option<Duration>,
     /// Peak resident memory of `program`, if it was asked for.
     pub(crate) peak_memory: Option<u64>,
+    /// The most of it that was in no file, of those moments at which it was looked at.
+    pub(crate) peak_anonymous: Option<u64>,
 }
 
 impl Usage {
@@ -63,6 +75,7 @@ impl Usage {
             program: part(self.program, earlier.program),
             apply: part(self.apply, earlier.apply),
             peak_memory: self.peak_memory,
+            peak_anonymous: self.peak_anonymous,
         }
     }
 }
@@ -107,6 +120,7 @@ mod tests {
     #[test]
     fn this_process_has_used_cpu_and_memory() {
         let pid = std::process::id();
+        assert!(anonymous_memory_of(pid).unwrap() > 10_000);
         assert!(peak_memory_of(pid).unwrap() > 100_000);
         while cpu_of(pid).unwrap().is_zero() {}
         assert!(cpu_of_ended_children(pid).unwrap() <= Duration::from_secs(3600));

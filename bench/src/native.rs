@@ -68,43 +68,58 @@ pub(crate) enum Mode {
     StreamingBinary,
 }
 
-/// A subscription of a target's database.
-pub(crate) struct Subscription<'lab> {
+/// A subscription in each database of a route.
+pub(crate) struct Subscriptions<'lab> {
     lab: &'lab Lab,
-    slot: String,
+    subscriptions: Vec<Subscription>,
+}
+
+/// The slot that it reads has the same name as its database.
+struct Subscription {
     database: String,
     name: String,
 }
 
-impl<'lab> Subscription<'lab> {
-    /// Makes it, disabled.
-    pub(crate) fn create(lab: &'lab Lab, route: &Route, mode: Mode) -> anyhow::Result<Subscription<'lab>> {
-        let name = format!("sub_{}", route.slot);
+impl<'lab> Subscriptions<'lab> {
+    /// Makes them, disabled.
+    pub(crate) fn create(lab: &'lab Lab, route: &Route, mode: Mode) -> anyhow::Result<Subscriptions<'lab>> {
+        let named = |database: String| Subscription { name: format!("sub_{database}"), database };
+        let subscriptions = Subscriptions { lab, subscriptions: route.databases().into_iter().map(named).collect() };
         let conninfo = lab.source_conninfo(route.transport).to_string().replace('\'', "''");
         let options = match mode {
             Mode::Plain => "",
             Mode::StreamingBinary => ", streaming = on, binary = on",
         };
-        let subscription =
-            Subscription { lab, slot: route.slot.clone(), database: route.database.clone(), name: name.clone() };
-        subscription.run(&format!(
-            "CREATE SUBSCRIPTION {name} CONNECTION '{conninfo}' PUBLICATION {PUBLICATION} WITH \
-             (slot_name = {slot}, create_slot = off, enabled = off, copy_data = off{options})",
-            slot = route.slot
-        ))?;
-        Ok(subscription)
+        subscriptions.run(|Subscription { database, name }| {
+            format!(
+                "CREATE SUBSCRIPTION {name} CONNECTION '{conninfo}' PUBLICATION {PUBLICATION} WITH \
+                 (slot_name = {database}, create_slot = off, enabled = off, copy_data = off{options})"
+            )
+        })?;
+        Ok(subscriptions)
     }
 
-    fn run(&self, statement: &str) -> anyhow::Result<()> {
-        self.lab.target.sql(&self.database, statement).map(drop).map_err(Into::into)
+    /// Runs a statement for each, in its database.
+    fn run(&self, statement: impl Fn(&Subscription) -> String) -> anyhow::Result<()> {
+        for subscription in &self.subscriptions {
+            self.lab.target.sql(&subscription.database, &statement(subscription))?;
+        }
+        Ok(())
     }
 
-    fn apply_worker_pid(&self) -> anyhow::Result<u32> {
-        let query = format!("SELECT pid FROM pg_stat_subscription WHERE subname = '{}' AND relid IS NULL", self.name);
-        let pid: Option<i32> = self.lab.on_target.value(&query)?;
-        let pid =
-            pid.with_context(|| format!("subscription {} has no apply worker: {}", self.name, self.last_error()))?;
-        u32::try_from(pid).context("a negative process id")
+    fn names(&self) -> String {
+        let names: Vec<_> = self.subscriptions.iter().map(|subscription| format!("'{}'", subscription.name)).collect();
+        names.join(", ")
+    }
+
+    fn apply_workers_cpu(&self) -> anyhow::Result<Duration> {
+        let query =
+            format!("SELECT pid FROM pg_stat_subscription WHERE subname IN ({}) AND pid IS NOT NULL", self.names());
+        let pids: Vec<i32> = self.lab.on_target.column(&query)?;
+        if pids.len() != self.subscriptions.len() {
+            bail!("{} of {} apply workers run: {}", pids.len(), self.subscriptions.len(), self.last_error());
+        }
+        pids.into_iter().map(|pid| cpu_of(u32::try_from(pid).context("a negative process id")?)).sum()
     }
 
     fn last_error(&self) -> String {
@@ -112,29 +127,35 @@ impl<'lab> Subscription<'lab> {
     }
 }
 
-impl Feed for Subscription<'_> {
+impl Feed for Subscriptions<'_> {
+    fn prepare(&mut self, _end: PgLsn) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     fn start(&mut self) -> anyhow::Result<()> {
-        self.run(&format!("ALTER SUBSCRIPTION {} ENABLE", self.name))
+        self.run(|subscription| format!("ALTER SUBSCRIPTION {} ENABLE", subscription.name))
     }
 
     fn applied(&mut self) -> anyhow::Result<Option<PgLsn>> {
         let query = format!(
-            "SELECT remote_lsn FROM pg_replication_origin_status
-             WHERE external_id = (SELECT 'pg_' || oid FROM pg_subscription WHERE subname = '{}')",
-            self.name
+            "SELECT min(remote_lsn) FROM pg_replication_origin_status
+             WHERE external_id IN (SELECT 'pg_' || oid FROM pg_subscription WHERE subname IN ({}))
+             HAVING count(*) = {}",
+            self.names(),
+            self.subscriptions.len()
         );
         Ok(self.lab.on_target.column(&query)?.pop())
     }
 
     fn usage(&mut self) -> anyhow::Result<Usage> {
-        let walsender = self.lab.walsender_pid(&self.slot)?.context("no walsender reads the subscription's slot")?;
-        let apply = Some(cpu_of(self.apply_worker_pid()?)?);
-        Ok(Usage { walsender: cpu_of(walsender)?, apply, ..Usage::default() })
+        let walsenders = self.subscriptions.iter().map(|subscription| self.lab.walsender_cpu(&subscription.database));
+        let walsender = walsenders.sum::<anyhow::Result<Duration>>()?;
+        Ok(Usage { walsender, apply: Some(self.apply_workers_cpu()?), ..Usage::default() })
     }
 
     fn stop(self: Box<Self>) -> anyhow::Result<()> {
-        self.run(&format!("ALTER SUBSCRIPTION {} DISABLE", self.name))?;
-        self.run(&format!("ALTER SUBSCRIPTION {} SET (slot_name = NONE)", self.name))?;
-        self.run(&format!("DROP SUBSCRIPTION {}", self.name))
+        self.run(|subscription| format!("ALTER SUBSCRIPTION {} DISABLE", subscription.name))?;
+        self.run(|subscription| format!("ALTER SUBSCRIPTION {} SET (slot_name = NONE)", subscription.name))?;
+        self.run(|subscription| format!("DROP SUBSCRIPTION {}", subscription.name))
     }
 }

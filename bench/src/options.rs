@@ -29,8 +29,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Workloads of the backlog.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "insert,pgbench,scattered")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "insert,pgbench,scattered,huge")]
     pub(crate) workload: Vec<Workload>,
+    /// Numbers of targets of the backlog. Default: 1, 4 and 8; a quick run takes 1 and 8.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=8))]
+    targets: Vec<u32>,
     /// How contenders connect. Default: tcp and unix; a quick run takes tcp alone.
     #[arg(long, value_enum, value_delimiter = ',')]
     transport: Vec<Transport>,
@@ -55,6 +58,8 @@ pub(crate) enum Measurement {
     Latency,
     /// A whole database, against pg_dump with pg_restore and against pgcopydb.
     Copy,
+    /// The cost of capturing DDL on the source.
+    Ddl,
     /// All of them.
     All,
 }
@@ -87,6 +92,17 @@ impl Options {
         }
     }
 
+    /// Numbers of targets with the transports to measure them by: many targets by the first alone.
+    pub(crate) fn fans(&self) -> Vec<(u32, Transport)> {
+        let targets = match self.targets.as_slice() {
+            [] if self.quick => &[1, 8],
+            [] => &[1, 4, 8][..],
+            chosen => chosen,
+        };
+        let transports = |many: bool| self.transports().iter().take(if many { 1 } else { usize::MAX });
+        targets.iter().flat_map(|&n| transports(n > 1).map(move |&transport| (n, transport))).collect()
+    }
+
     fn scale(&self) -> f64 {
         self.scale.unwrap_or(if self.quick { QUICK_SCALE } else { 1.0 })
     }
@@ -112,9 +128,14 @@ impl Options {
         let native = [Side::Native, Side::NativeStreamingBinary];
         match self.only {
             Some(Only::Native) => Ok(native.into()),
-            Some(Only::Walcast) => Ok(vec![Side::Walcast(self.walcast_program()?)]),
-            None => Ok(native.into_iter().chain([Side::Walcast(self.walcast_program()?)]).collect()),
+            Some(Only::Walcast) => Ok(self.walcast_sides()?.into()),
+            None => Ok(native.into_iter().chain(self.walcast_sides()?).collect()),
         }
+    }
+
+    fn walcast_sides(&self) -> anyhow::Result<[Side; 2]> {
+        let program = self.walcast_program()?;
+        Ok([Side::Walcast(program.clone()), Side::WalcastLog(program)])
     }
 
     fn walcast_program(&self) -> anyhow::Result<PathBuf> {

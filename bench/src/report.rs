@@ -136,7 +136,8 @@ impl Report {
         Ok(())
     }
 
-    fn add(&mut self, table: &str) {
+    /// Adds a table, as text.
+    pub(crate) fn add(&mut self, table: &str) {
         println!("{table}");
         self.text.push('\n');
         self.text.push_str(table);

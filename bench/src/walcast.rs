@@ -1,8 +1,10 @@
 //! The walcast side: its program, by the commands and the `/status` that users have.
 
 use std::fs;
+use std::fs::DirBuilder;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,15 +15,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio_postgres::types::PgLsn;
 
-use crate::feed::{Feed, Route};
+use crate::feed::{Feed, Route, wait_for};
 use crate::lab::{Lab, Transport};
-use crate::measure::{Usage, cpu_of, peak_memory_of};
+use crate::measure::{Usage, anonymous_memory_of, cpu_of, peak_memory_of};
 use crate::process::{Program, last_lines, run};
 use crate::sql::APPLICATION;
 
-const TARGET: &str = "bench";
 /// The slot that `setup` makes. Nobody reads it: contenders read copies of the base slot.
-const SETUP_SLOT: &str = "walcast";
+pub(crate) const SETUP_SLOT: &str = "walcast";
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -51,13 +52,22 @@ struct Http {
 
 #[derive(Serialize)]
 struct Target {
-    name: &'static str,
+    name: String,
     conninfo: String,
+}
+
+/// What the clock begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The program's start.
+    FromSlot,
+    /// The end of a pause of the targets, during which the log got everything.
+    FromLog,
 }
 
 /// Installs on the source what walcast needs there. Call it before the base slot is made.
 pub(crate) fn set_up(program: &Path, lab: &Lab) -> anyhow::Result<()> {
-    let service = Service::configure(program, lab, SETUP_SLOT, Transport::Unix, None)?;
+    let service = Service::configure(program, lab, SETUP_SLOT, Transport::Unix, Vec::new())?;
     service.command("setup", &[])
 }
 
@@ -66,9 +76,13 @@ pub(crate) struct Service<'lab> {
     lab: &'lab Lab,
     program: PathBuf,
     slot: String,
-    database: Option<String>,
+    databases: Vec<String>,
+    start: Start,
     listen: SocketAddr,
     running: Option<Program>,
+    /// Used before the clock ran.
+    before: Usage,
+    peak_anonymous: u64,
     directory: TempDir,
 }
 
@@ -80,14 +94,19 @@ impl<'lab> Service<'lab> {
         slot: &str,
         transport: Transport,
     ) -> anyhow::Result<Service<'lab>> {
-        Service::configure(program, lab, slot, transport, None)
+        Service::configure(program, lab, slot, transport, Vec::new())
     }
 
-    /// One with a target that is declared to equal the source where the slot begins.
-    pub(crate) fn with_target(program: &Path, lab: &'lab Lab, route: &Route) -> anyhow::Result<Service<'lab>> {
-        let service = Service::configure(program, lab, &route.slot, route.transport, Some(&route.database))?;
-        service.command("bootstrap", &["--no-copy", TARGET])?;
-        Ok(service)
+    /// One with targets that are declared to equal the source where the slot begins.
+    pub(crate) fn with_targets(
+        program: &Path,
+        lab: &'lab Lab,
+        route: &Route,
+        start: Start,
+    ) -> anyhow::Result<Service<'lab>> {
+        let service = Service::configure(program, lab, &route.name, route.transport, route.databases())?;
+        service.command("bootstrap", &["--no-copy", "--all"])?;
+        Ok(Service { start, ..service })
     }
 
     fn configure(
@@ -95,21 +114,33 @@ impl<'lab> Service<'lab> {
         lab: &'lab Lab,
         slot: &str,
         transport: Transport,
-        database: Option<&str>,
+        databases: Vec<String>,
     ) -> anyhow::Result<Service<'lab>> {
         let directory = tempfile::Builder::new().prefix("walcast-bench-").tempdir()?;
         let listen = free_address()?;
-        let target =
-            |database| Target { name: TARGET, conninfo: transport.conninfo(&lab.target, database).to_string() };
+        let target = |database: &String| Target {
+            name: database.clone(),
+            conninfo: transport.conninfo(&lab.target, database).to_string(),
+        };
         let configuration = Configuration {
             source: Source { conninfo: lab.source_conninfo(transport).to_string(), slot: slot.to_string() },
             log: Log { dir: directory.path().join("log") },
             http: Http { listen: listen.to_string() },
-            target: database.map(target).into_iter().collect(),
+            target: databases.iter().map(target).collect(),
         };
         fs::write(directory.path().join("walcast.toml"), toml::to_string(&configuration)?)?;
-        let (program, slot) = (program.to_path_buf(), slot.to_string());
-        Ok(Service { lab, program, slot, database: database.map(str::to_string), listen, running: None, directory })
+        Ok(Service {
+            lab,
+            program: program.to_path_buf(),
+            slot: slot.to_string(),
+            databases,
+            start: Start::FromSlot,
+            listen,
+            running: None,
+            before: Usage::default(),
+            peak_anonymous: 0,
+            directory,
+        })
     }
 
     fn base_command(&self) -> Command {
@@ -127,7 +158,7 @@ impl<'lab> Service<'lab> {
     }
 
     /// Starts it; it is not ready yet when this returns.
-    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn run(&mut self) -> anyhow::Result<()> {
         let mut command = self.base_command();
         command.arg("run");
         self.running = Some(Program::start(command, &self.output())?);
@@ -147,11 +178,24 @@ impl<'lab> Service<'lab> {
     }
 
     /// The position up to which the log is on disk.
-    pub(crate) fn durable(&self) -> anyhow::Result<Option<PgLsn>> {
+    pub(crate) fn durable(&mut self) -> anyhow::Result<Option<PgLsn>> {
         match self.status()? {
             Some(status) if !status["log"].is_null() => position(&status, "/log/durable_lsn"),
             _ => Ok(None),
         }
+    }
+
+    /// Lets the log collect everything before `end` while the targets are paused, from before the first change on.
+    fn collect(&mut self, end: PgLsn) -> anyhow::Result<()> {
+        let log = self.directory.path().join("log");
+        DirBuilder::new().recursive(true).mode(0o700).create(&log)?;
+        for database in &self.databases {
+            fs::write(log.join(format!("{database}.paused")), "")?;
+        }
+        self.run()?;
+        wait_for(end, || self.durable())?;
+        self.before = self.used()?;
+        Ok(())
     }
 
     /// `None` until it listens.
@@ -164,50 +208,63 @@ impl<'lab> Service<'lab> {
         }
     }
 
-    /// What walcast, its walsender and its backends on the target have used since it was started.
+    /// What walcast, its walsender and its backends on the target have used since the clock ran.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
-        let pid = self.running()?.pid();
-        let walsender = self.lab.walsender_pid(&self.slot)?.context("walcast does not read its slot")?;
-        let apply = self.database.as_ref().map(|database| self.backends_cpu(database)).transpose()?;
-        let (program, peak_memory) = (Some(cpu_of(pid)?), Some(peak_memory_of(pid)?));
-        Ok(Usage { walsender: cpu_of(walsender)?, program, apply, peak_memory })
+        Ok(self.used()?.since(&self.before))
     }
 
-    fn backends_cpu(&self, database: &str) -> anyhow::Result<Duration> {
+    fn used(&self) -> anyhow::Result<Usage> {
+        let pid = self.running()?.pid();
+        Ok(Usage {
+            walsender: self.lab.walsender_cpu(&self.slot)?,
+            program: Some(cpu_of(pid)?),
+            apply: (!self.databases.is_empty()).then(|| self.backends_cpu()).transpose()?,
+            peak_memory: Some(peak_memory_of(pid)?),
+            peak_anonymous: Some(self.peak_anonymous.max(anonymous_memory_of(pid)?)),
+        })
+    }
+
+    fn backends_cpu(&self) -> anyhow::Result<Duration> {
+        let databases: Vec<_> = self.databases.iter().map(|database| format!("'{database}'")).collect();
         let query = format!(
-            "SELECT pid FROM pg_stat_activity
-             WHERE datname = '{database}' AND backend_type = 'client backend' AND application_name <> '{APPLICATION}'"
+            "SELECT pid FROM pg_stat_activity WHERE datname IN ({})
+             AND backend_type = 'client backend' AND application_name <> '{APPLICATION}'",
+            databases.join(", ")
         );
         let pids: Vec<i32> = self.lab.on_target.column(&query)?;
         pids.into_iter().map(|pid| cpu_of(u32::try_from(pid).context("a negative process id")?)).sum()
     }
 
-    /// Stops it as an administrator does, and removes its checkpoint.
+    /// Stops it as an administrator does, and removes its checkpoints.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         let program = self.running.take().context("walcast was not started")?;
         let status = program.terminate(STOP_TIMEOUT)?;
         if !status.success() {
             bail!("walcast did not stop cleanly ({status}): {}", self.said());
         }
-        match self.database {
-            Some(_) => self.command("remove", &[TARGET]),
-            None => Ok(()),
-        }
+        self.databases.iter().try_for_each(|database| self.command("remove", &[database]))
     }
 }
 
 impl Feed for Service<'_> {
+    fn prepare(&mut self, end: PgLsn) -> anyhow::Result<()> {
+        match self.start {
+            Start::FromSlot => Ok(()),
+            Start::FromLog => self.collect(end),
+        }
+    }
+
     fn start(&mut self) -> anyhow::Result<()> {
-        Service::start(self)
+        match self.start {
+            Start::FromSlot => self.run(),
+            Start::FromLog => self.databases.iter().try_for_each(|database| self.command("resume", &[database])),
+        }
     }
 
     fn applied(&mut self) -> anyhow::Result<Option<PgLsn>> {
         let Some(status) = self.status()? else { return Ok(None) };
-        let text = |pointer| status.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        if ["stopped", "desync"].contains(&text("/targets/0/state")) {
-            bail!("walcast stopped its target: {}", status["targets"][0]["last_error"]);
-        }
-        position(&status, "/targets/0/applied_lsn")
+        self.peak_anonymous = self.peak_anonymous.max(anonymous_memory_of(self.running()?.pid())?);
+        applied_by_all(&status)
     }
 
     fn usage(&mut self) -> anyhow::Result<Usage> {
@@ -217,6 +274,21 @@ impl Feed for Service<'_> {
     fn stop(self: Box<Self>) -> anyhow::Result<()> {
         Service::stop(*self)
     }
+}
+
+/// The smallest position of the targets; `None` when one has none yet.
+fn applied_by_all(status: &Value) -> anyhow::Result<Option<PgLsn>> {
+    let targets = status["targets"].as_array().context("walcast's status has no targets")?;
+    let positions = targets.iter().map(applied_by).collect::<anyhow::Result<Vec<_>>>()?;
+    // `None` is smaller than any position.
+    Ok(positions.into_iter().min().flatten())
+}
+
+fn applied_by(target: &Value) -> anyhow::Result<Option<PgLsn>> {
+    if ["stopped", "desync"].contains(&target["state"].as_str().unwrap_or_default()) {
+        bail!("walcast stopped target {}: {}", target["name"], target["last_error"]);
+    }
+    position(target, "/applied_lsn")
 }
 
 /// The position at `pointer`; `None` when it is null.
@@ -265,7 +337,17 @@ mod tests {
         let status = parse_answer(answer).unwrap();
         assert_eq!(position(&status, "/log/durable_lsn").unwrap(), Some(PgLsn::from(0x1_0000_00A0)));
         assert_eq!(position(&status, "/targets/0/applied_lsn").unwrap(), None);
+        assert_eq!(applied_by_all(&status).unwrap(), None);
         assert!(position(&status, "/targets/1/applied_lsn").is_err());
+    }
+
+    #[test]
+    fn the_slowest_target_counts() {
+        let status = |first| serde_json::json!({"targets": [{"applied_lsn": first}, {"applied_lsn": "0/B0"}]});
+        assert_eq!(applied_by_all(&status(Some("0/A0"))).unwrap(), Some(PgLsn::from(0xA0)));
+        assert_eq!(applied_by_all(&status(None)).unwrap(), None);
+        let stopped = serde_json::json!({"targets": [{"name": "t", "state": "stopped", "last_error": "no row"}]});
+        assert!(applied_by_all(&stopped).is_err());
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) enum Workload {
     Pgbench,
     /// Transactions of 8 scattered updates, a delete and an insert on a table of ten columns.
     Scattered,
+    /// Three transactions on a table of ten columns: a million inserts, half as many updates, a quarter as many deletes.
+    Huge,
 }
 
 const PGBENCH_SCALE: u32 = 10;
@@ -45,29 +47,36 @@ impl Workload {
             Workload::Insert => "insert",
             Workload::Pgbench => "pgbench",
             Workload::Scattered => "scattered",
+            Workload::Huge => "huge",
         }
     }
 
-    /// How many transactions the full size of the backlog has.
-    pub(crate) fn transactions(self) -> u32 {
+    /// The full size of the backlog: transactions, or the inserts of the huge one.
+    pub(crate) fn full_size(self) -> u32 {
         match self {
             Workload::Insert => 300_000,
             Workload::Pgbench => 60_000,
             Workload::Scattered => 30_000,
+            Workload::Huge => 1_000_000,
         }
     }
 
-    pub(crate) fn changes_per_transaction(self) -> u32 {
+    pub(crate) fn transactions(self, size: u32) -> u32 {
+        if self == Workload::Huge { 3 } else { size }
+    }
+
+    pub(crate) fn changes(self, size: u32) -> u32 {
         match self {
-            Workload::Insert => 1,
-            Workload::Pgbench => 4,
-            Workload::Scattered => 10,
+            Workload::Insert => size,
+            Workload::Pgbench => size * 4,
+            Workload::Scattered => size * 10,
+            Workload::Huge => size + size / 2 + size / 4,
         }
     }
 
     pub(crate) fn tables(self) -> &'static [&'static str] {
         match self {
-            Workload::Insert | Workload::Scattered => &["orders"],
+            Workload::Insert | Workload::Scattered | Workload::Huge => &["orders"],
             Workload::Pgbench => &["pgbench_accounts", "pgbench_branches", "pgbench_history", "pgbench_tellers"],
         }
     }
@@ -75,7 +84,7 @@ impl Workload {
     /// Makes the tables and what is in them before the load; the same content wherever it is made.
     pub(crate) fn prepare(self, cluster: &Cluster, database: &str) -> anyhow::Result<()> {
         match self {
-            Workload::Insert => Session::connect(cluster.conninfo_unix(database))?.run(ORDERS),
+            Workload::Insert | Workload::Huge => Session::connect(cluster.conninfo_unix(database))?.run(ORDERS),
             Workload::Pgbench => pgbench(cluster, database, &["-i", "-q", "-s", &PGBENCH_SCALE.to_string()]),
             Workload::Scattered => {
                 let fill = format!("INSERT INTO orders SELECT {ORDER} FROM generate_series(1, {SCATTERED_ROWS}) i");
@@ -84,14 +93,15 @@ impl Workload {
         }
     }
 
-    /// Writes `transactions` of them, without waiting for the disk at each.
-    pub(crate) fn run(self, cluster: &Cluster, database: &str, transactions: u32) -> anyhow::Result<()> {
+    /// Writes it, without waiting for the disk at each transaction.
+    pub(crate) fn run(self, cluster: &Cluster, database: &str, size: u32) -> anyhow::Result<()> {
         match self {
-            Workload::Insert => commit_each(cluster, database, transactions, &insert("n")),
-            Workload::Scattered => commit_each(cluster, database, transactions, &scattered(transactions)?),
+            Workload::Insert => commit_each(cluster, database, size, &insert("n")),
+            Workload::Scattered => commit_each(cluster, database, size, &scattered(size)?),
+            Workload::Huge => huge(cluster, database, size),
             Workload::Pgbench => {
                 const CLIENTS: u32 = 4;
-                let each = transactions.div_ceil(CLIENTS).to_string();
+                let each = size.div_ceil(CLIENTS).to_string();
                 pgbench(cluster, database, &["-n", "-c", &CLIENTS.to_string(), "-M", "prepared", "-t", &each])
             }
         }
@@ -114,6 +124,14 @@ fn scattered(transactions: u32) -> anyhow::Result<String> {
              SELECT {transactions} + 1 + (n::bigint * 104729 + k * 7919) % {untouched} FROM generate_series(1, 8) k))"
     );
     Ok(format!("{update}; DELETE FROM orders WHERE id = n; {}", insert(&format!("n + {SCATTERED_ROWS}"))))
+}
+
+/// Ids begin at 1, so that half of them, rounded down, are even.
+fn huge(cluster: &Cluster, database: &str, size: u32) -> anyhow::Result<()> {
+    let session = Session::connect(cluster.conninfo_unix(database))?;
+    session.run(&format!("INSERT INTO orders SELECT {ORDER} FROM generate_series(1, {size}) i"))?;
+    session.run("UPDATE orders SET paid = NOT paid, amount = amount + 1 WHERE id % 2 = 0")?;
+    session.run(&format!("DELETE FROM orders WHERE id <= {}", size / 4))
 }
 
 /// Runs `statements` of the variable `n` and a COMMIT, `transactions` times.
