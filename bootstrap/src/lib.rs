@@ -58,6 +58,7 @@ mod work;
 
 pub use error::{Error, Whom};
 pub use failpoint::VARIABLE as FAILPOINTS_VARIABLE;
+pub use plan::PART_BYTES_VARIABLE;
 pub use progress::{Progress, Running, Stage, View};
 pub use run::{Bootstrap, Copied, copy_table, truncate};
 

@@ -206,7 +206,7 @@ impl Bootstrap {
         let encoding = encoding(&snapshot.keeper, Whom::Source).await?;
         let ascii = "SQL_ASCII";
         let bytes_only = encoding == ascii || encoding_of_target(client).await? == ascii;
-        let works = self.plan(tables, post.tables, &copied, bytes_only, progress).await?;
+        let works = self.plan(&snapshot.keeper, tables, post.tables, (&copied, bytes_only), progress).await?;
         let target = self.options.target.clone();
         let mark = self.ledger.mark(snapshot.lsn);
         let pace = Pace::new(self.options.max_rate);
@@ -227,10 +227,10 @@ impl Bootstrap {
     /// How each table is copied, if it still is to be.
     async fn plan(
         &self,
+        source: &Client,
         tables: Vec<Table>,
         indexes: Vec<post_data::TableIndexes>,
-        copied: &BTreeSet<(String, String)>,
-        bytes_only: bool,
+        (copied, bytes_only): (&BTreeSet<(String, String)>, bool),
         progress: &Progress,
     ) -> Result<Vec<Work>, Error> {
         progress.clear();
@@ -238,7 +238,7 @@ impl Bootstrap {
         let found = target::find(client, &tables).await?;
         let is_copied = |table: &Table| copied.contains(&(table.schema.clone(), table.name.clone()));
         let total = tables.iter().filter(|table| !is_copied(table)).map(Table::bytes).sum();
-        let part_bytes = plan::part_bytes(total, self.options.jobs);
+        let part_bytes = plan::part_bytes((source, client), total, self.options.jobs).await?;
         let mut works = Vec::new();
         for (table, indexes) in tables.into_iter().zip(indexes) {
             let binary = target::may_be_binary(&table, &found)? && !bytes_only;

@@ -90,6 +90,12 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// With parts so small that most tables have several.
+fn in_parts(mut command: Command) -> Command {
+    command.env(bootstrap::PART_BYTES_VARIABLE, "16384");
+    command
+}
+
 #[test]
 fn f31_a_target_made_under_load_equals_the_source() {
     let mut random = Random::from_environment();
@@ -102,7 +108,13 @@ fn f31_a_target_made_under_load_equals_the_source() {
     let service = mirror.run();
     mirror.catch_up_one(0, &service);
     under_load(&mirror.source, Source::Steady, &mut random, |_| {
-        let told = mirror.walcast(&["bootstrap", "tokyo", "--jobs", "3"]);
+        mirror.at_source("ALTER DATABASE app SET log_statement = 'all'");
+        let output = in_parts(mirror.command(&["bootstrap", "tokyo", "--jobs", "3"])).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let told = String::from_utf8(output.stdout).unwrap();
+        mirror.at_source("ALTER DATABASE app RESET log_statement");
+        let statements = std::fs::read_to_string(mirror.source.log_file()).unwrap();
+        assert!(statements.contains("ctid < '("), "no table was copied in parts");
         assert!(told.contains("tokyo: copied") && told.contains("continues from"), "{told}");
     });
     mirror.catch_up(&service);
@@ -128,7 +140,7 @@ fn f31_a_killed_command_goes_on_where_it_stopped() {
         ["after_slot=1", "after_pre_data=1", "during_copy=2", "after_table=4", "after_indexes=1", "before_declare=1"];
     let mut copied = String::new();
     for point in points {
-        let mut command = mirror.command(&["bootstrap", "berlin", "--jobs", "2"]);
+        let mut command = in_parts(mirror.command(&["bootstrap", "berlin", "--jobs", "2"]));
         let output = command.env("WALCAST_FAILPOINTS", point).output().unwrap();
         assert_eq!(output.status.signal(), Some(ABORTED), "{point}: {}\n{}", output.status, stderr(&output));
         assert_nothing_left(&mirror);
@@ -170,7 +182,9 @@ fn f31_whoever_is_killed_at_random_the_target_ends_equal() {
     let service = under_load(&mirror.source, Source::Steady, &mut random, |random| {
         let (mut service, mut how) = (first, "bootstrap");
         for _ in 0..cycles {
-            let command = mirror.command(&[how, "tokyo", "--jobs", "2"]).spawn().unwrap();
+            let command = mirror.command(&[how, "tokyo", "--jobs", "2"]);
+            let split = random.within(0..2) == 0;
+            let command = if split { in_parts(command) } else { command }.spawn().unwrap();
             // Not a wait for anything: how long the command lives is what is drawn by lot.
             thread::sleep(Duration::from_millis(random.within(50..2500)));
             let (again, status) = kill_something(&mirror, random.within(0..4), service, command);

@@ -41,7 +41,8 @@ pub async fn copy_table(options: &Options, (schema, name): (&str, &str), progres
     let ascii = "SQL_ASCII";
     let bytes_only = encoding == ascii || encoding_of_target(&ledger.client).await? == ascii;
     let binary = target::may_be_binary(&table, &found)? && !bytes_only;
-    let parts = plan::parts(&table, plan::part_bytes(table.bytes(), options.jobs));
+    let part_bytes = plan::part_bytes((&snapshot.keeper, &ledger.client), table.bytes(), options.jobs).await?;
+    let parts = plan::parts(&table, part_bytes);
     let emptying = empty(&ledger.client, &table, &found, parts.len() > 1).await?;
     let format = if binary { Format::Binary } else { Format::Text };
     let meter = progress.table(table.shown(), table.bytes());
