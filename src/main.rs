@@ -8,10 +8,12 @@ mod cli;
 mod commands;
 mod connect;
 mod control;
+mod exposition;
 mod failure;
 mod http;
 mod logging;
 mod metrics;
+mod process;
 mod service;
 mod status;
 

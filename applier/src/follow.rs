@@ -326,9 +326,10 @@ impl Follower {
             following.target.refresh_flushed().await?;
             following.asked = Instant::now();
         }
-        let flushed = following.target.checkpoint.flushed;
+        let (written, flushed) = (following.target.checkpoint.lsn, following.target.checkpoint.flushed);
         self.status.send_if_modified(|status| {
             let changed = flushed.is_some() && status.checkpoint_lsn != flushed;
+            status.written_lsn = Some(written);
             status.checkpoint_lsn = flushed.or(status.checkpoint_lsn);
             changed
         });

@@ -210,6 +210,8 @@ pub struct Status {
     pub connected: bool,
     /// Committed on the target up to here; `None` while unknown.
     pub applied_lsn: Option<Lsn>,
+    /// The checkpoint as committed; it stays behind `applied_lsn` for a while where transactions had nothing to apply.
+    pub written_lsn: Option<Lsn>,
     /// Flushed to disk there; the log may be trimmed below it. `None` while unknown: nothing may be trimmed then.
     pub checkpoint_lsn: Option<Lsn>,
     /// When the oldest transaction that is not applied was committed on the source; the source of the lag in seconds.
@@ -233,6 +235,7 @@ impl Status {
             state: State::CatchingUp,
             connected: false,
             applied_lsn: None,
+            written_lsn: None,
             checkpoint_lsn: None,
             oldest_unapplied: None,
             last_error: None,

@@ -24,6 +24,8 @@ pub struct Slot {
     pub wal_status: Option<String>,
     /// Bytes of WAL kept for it.
     pub retained_bytes: Option<u64>,
+    /// Bytes of WAL that may be written before the slot is in danger; `None` without `max_slot_wal_keep_size`.
+    pub safe_bytes: Option<u64>,
 }
 
 /// Looks at a slot; `None` when there is none of this name.
@@ -36,7 +38,7 @@ pub async fn slot(client: &Client, name: &str) -> Result<Option<Slot>, Error> {
                restart_lsn::text, wal_status::text, \
                pg_catalog.pg_wal_lsn_diff(case when pg_catalog.pg_is_in_recovery() \
                    then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end, \
-                   restart_lsn)::int8 \
+                   restart_lsn)::int8, safe_wal_size::int8 \
                from pg_catalog.pg_replication_slots where slot_name = $1";
     let row = client.query_opt(sql, &[&name]).await.map_err(Error::doing(DOING))?;
     row.map(|row| slot_of(&row, DOING)).transpose()
@@ -53,6 +55,7 @@ fn slot_of(row: &Row, doing: &'static str) -> Result<Slot, Error> {
         restart_lsn: lsn_of(row.try_get(5).map_err(&get)?, doing)?,
         wal_status: row.try_get(6).map_err(&get)?,
         retained_bytes: row.try_get::<_, Option<i64>>(7).map_err(&get)?.map(|bytes| bytes.max(0).unsigned_abs()),
+        safe_bytes: row.try_get::<_, Option<i64>>(8).map_err(&get)?.map(|bytes| bytes.max(0).unsigned_abs()),
     })
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct Assembler {
     spool_dir: PathBuf,
     status: Arc<Status>,
     shutdown: CancellationToken,
+    /// How far into the source's WAL the messages have come.
+    read: Lsn,
     decoded_bytes: u64,
     decoded_changes: [u64; KINDS.len()],
 }
@@ -112,6 +114,7 @@ impl Assembler {
             spool_dir: spool_dir.to_owned(),
             status,
             shutdown,
+            read: Lsn::ZERO,
             decoded_bytes: 0,
             decoded_changes: [0; KINDS.len()],
         }
@@ -138,6 +141,7 @@ impl Assembler {
     /// The socket has nothing more just now: what is complete goes to the log.
     pub(crate) fn settle(&mut self) -> Result<(), ReplicationError> {
         self.status.add_decoded(std::mem::take(&mut self.decoded_bytes), std::mem::take(&mut self.decoded_changes));
+        self.status.set_read(self.read);
         self.append_frame()?;
         self.append_progress()?;
         // Not before the transaction that brought them is in the log, or it would never get there.
@@ -153,8 +157,12 @@ impl Assembler {
     pub(crate) fn take(&mut self, body: &[u8]) -> Result<(), ReplicationError> {
         let message = chunk::parse(body).map_err(|source| ReplicationError::Walsender { after: self.end, source })?;
         match message {
-            WalsenderMessage::Data { payload, .. } => self.pgoutput(payload),
+            WalsenderMessage::Data { start, payload } => {
+                self.read = self.read.max(start);
+                self.pgoutput(payload)
+            }
             WalsenderMessage::Keepalive { end, .. } => {
+                self.read = self.read.max(end);
                 self.offer_progress(end);
                 Ok(())
             }

@@ -56,6 +56,7 @@ pub struct Status {
     state: watch::Sender<State>,
     streamed: AtomicBool,
     received: AtomicU64,
+    read: AtomicU64,
     bytes: AtomicU64,
     changes: [AtomicU64; KINDS.len()],
     verified_messages: AtomicU64,
@@ -73,6 +74,7 @@ impl Default for Status {
             state: watch::Sender::new(State::Connecting),
             streamed: AtomicBool::new(false),
             received: AtomicU64::new(0),
+            read: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             changes: Default::default(),
             verified_messages: AtomicU64::new(0),
@@ -99,6 +101,12 @@ impl Status {
     /// Everything of the stream up to here has been read from the socket; `None` before the first message.
     pub fn received_lsn(&self) -> Option<Lsn> {
         let raw = self.received.load(Relaxed);
+        (raw != 0).then(|| Lsn::from_u64(raw))
+    }
+
+    /// The source has decoded its WAL up to here, transactions in progress included; `None` before the first message.
+    pub fn read_lsn(&self) -> Option<Lsn> {
+        let raw = self.read.load(Relaxed).max(self.received.load(Relaxed));
         (raw != 0).then(|| Lsn::from_u64(raw))
     }
 
@@ -149,6 +157,10 @@ impl Status {
 
     pub(crate) fn set_received(&self, lsn: Lsn) {
         self.received.fetch_max(lsn.as_u64(), Relaxed);
+    }
+
+    pub(crate) fn set_read(&self, lsn: Lsn) {
+        self.read.fetch_max(lsn.as_u64(), Relaxed);
     }
 
     pub(crate) fn heard(&self) {

@@ -12,8 +12,8 @@ use applier::{Desired, State, Status};
 use decoder::Lsn;
 use tokio::sync::watch;
 
+use super::Service;
 use super::target::{Target, stopping};
-use super::{Service, gauges};
 use crate::failure::{Failure, Result};
 use crate::status::Progress;
 
@@ -24,6 +24,8 @@ const FIRST_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(crate) struct Copying {
     progress: Mutex<BTreeMap<String, Progress>>,
+    /// The same for metrics; it stays when the copy is done.
+    last: Mutex<BTreeMap<String, Progress>>,
 }
 
 impl Copying {
@@ -33,11 +35,24 @@ impl Copying {
     }
 
     fn set(&self, target: &str, progress: Progress) {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), progress);
+        for map in [&self.progress, &self.last] {
+            map.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), progress);
+        }
+    }
+
+    /// What was told last of a copy that is under way or done.
+    pub(super) fn last(&self) -> BTreeMap<String, Progress> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The copy has ended.
+    pub(super) fn end(&self, target: &str) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
     }
 
     pub(super) fn forget(&self, target: &str) {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
+        self.end(target);
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
     }
 }
 
@@ -76,7 +91,6 @@ impl Service {
             return Err(given_up(name));
         }
         self.copying.set(name, progress);
-        gauges::bootstrap(name, progress);
         Ok("noted".to_owned())
     }
 
@@ -91,7 +105,7 @@ impl Service {
         }
         self.start_target(target, self.log().ok_or_else(stopping)?);
         if self.marks.is_paused(name) {
-            self.copying.forget(name);
+            self.copying.end(name);
             return Ok(format!("target \"{name}\" is copied, and paused"));
         }
         let mut status = self.with_target(name, Target::watch)?;
@@ -99,7 +113,7 @@ impl Service {
         self.with_target(name, |t| t.set_desired(Desired::Run))?;
         let begun = tokio::time::timeout(FIRST_SESSION_TIMEOUT, begun(name, status)).await;
         let text = begun.unwrap_or_else(|_| Ok(format!("target \"{name}\" is applied to once it can be reached")))?;
-        self.copying.forget(name);
+        self.copying.end(name);
         Ok(text)
     }
 

@@ -1,126 +1,194 @@
-//! Gauges and the stream's counters, brought up to date when they are looked at.
+//! What is so when it is asked for, as Prometheus' text. What happens is counted by `observer.rs`.
 
-use metrics::{counter, gauge};
+use std::time::Duration;
+
+use decoder::Lsn;
+use metrics::counter;
 use segment_log::Log;
 
 use super::Service;
-use super::target::Target;
-use crate::metrics as names;
-use crate::metrics::gauge_value;
+use super::observer::TIERS;
+use super::target::{Head, Target};
+use crate::exposition::{Page, truth};
+use crate::metrics::{self as names, gauge_value};
 use crate::status;
 
 const TARGET_STATES: [&str; 7] = ["new", "bootstrapping", "catching_up", "streaming", "paused", "stopped", "desync"];
 const WAL_STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
 
+/// Tables of all targets that are shown at most. Each target has its part of them, but at least `TABLES_MIN`.
+const TABLES_MAX: usize = 2000;
+const TABLES_MIN: usize = 10;
+
 impl Service {
-    /// Sets every gauge to what is known now.
-    pub(crate) fn update_gauges(&self) {
-        self.source_gauges();
-        self.log().map_or_else(|| (), log_gauges);
+    /// Everything that is known now. What is not known is left out.
+    pub(crate) fn exposition(&self) -> String {
+        let mut page = Page::default();
+        page.sample(names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
         let head = self.head();
-        for target in self.targets().values() {
-            let (mut view, connected) = target.view(head);
-            self.show_copying(&mut view);
-            target_gauges(target, &view, connected);
+        self.source_samples(&mut page, head);
+        self.slot_samples(&mut page);
+        if let Some(log) = self.log() {
+            self.log_samples(&mut page, log, head);
         }
+        self.disk_samples(&mut page);
+        self.targets_samples(&mut page, head);
+        for (target, progress) in self.copying.last() {
+            copy_samples(&mut page, &target, progress);
+        }
+        crate::process::samples(&mut page);
+        page.finish()
     }
 
-    fn source_gauges(&self) {
-        let stream = &self.stream;
-        let up = self.source_view().state == "streaming";
-        gauge!(names::SOURCE_UP).set(truth(up));
-        gauge!(names::LOG_DISK_FULL).set(truth(stream.disk_full()));
-        if let Some(lsn) = stream.received_lsn() {
-            gauge!(names::SOURCE_RECEIVED_LSN).set(gauge_value(lsn.as_u64()));
-        }
-        counter!(names::DECODE_BYTES).absolute(stream.decoded_bytes());
+    fn source_samples(&self, page: &mut Page, head: Head) {
+        let (stream, view) = (&self.stream, self.source_view());
+        page.sample(names::SOURCE_UP, &[], truth(view.state == "streaming"));
+        page.sample(names::SOURCE_CAPTURE_UP, &[], truth(view.capture_error.is_none()));
+        position(page, names::SOURCE_CURRENT_LSN, &[], head.lsn);
+        position(page, names::SOURCE_RECEIVED_LSN, &[], stream.received_lsn());
+        lag(page, [names::SOURCE_LAG_BYTES, names::SOURCE_LAG_SECONDS], &[], source_lag(head, stream.read_lsn()));
+        page.sample(names::SOURCE_SPOOL_BYTES, &[], gauge_value(stream.spool_bytes()));
+        page.sample(names::LOG_DISK_FULL, &[], truth(stream.disk_full()));
+        page.sample(names::DECODE_BYTES, &[], gauge_value(stream.decoded_bytes()));
         for (kind, count) in stream.changes() {
-            counter!(names::DECODE_CHANGES, "kind" => kind).absolute(count);
+            page.sample(names::DECODE_CHANGES, &[("kind", kind)], gauge_value(count));
         }
         counter!(names::DDL_SKIPPED, "kind" => "unsigned").absolute(stream.dropped_messages());
+    }
+
+    fn slot_samples(&self, page: &mut Page) {
         let Some(slot) = self.source.borrow().slot.clone() else { return };
-        if let Some(bytes) = slot.retained_bytes {
-            gauge!(names::SOURCE_SLOT_RETAINED_BYTES).set(gauge_value(bytes));
+        position(page, names::SOURCE_SLOT_CONFIRMED_FLUSH_LSN, &[], slot.confirmed_flush_lsn);
+        let sizes = [
+            (names::SOURCE_SLOT_RETAINED_BYTES, slot.retained_bytes),
+            (names::SOURCE_SLOT_SAFE_BYTES, slot.safe_bytes),
+        ];
+        for (metric, bytes) in sizes.into_iter().filter_map(|(metric, bytes)| Some((metric, bytes?))) {
+            page.sample(metric, &[], gauge_value(bytes));
         }
-        for status in WAL_STATUSES {
-            let is = slot.wal_status.as_deref() == Some(status);
-            gauge!(names::SOURCE_SLOT_WAL_STATUS, "kind" => status).set(truth(is));
+        let status = slot.wal_status.unwrap_or_default();
+        page.choice(names::SOURCE_SLOT_WAL_STATUS, None, "kind", &WAL_STATUSES, &status);
+    }
+
+    fn log_samples(&self, page: &mut Page, log: &Log, head: Head) {
+        let positions = log.positions();
+        let durable = positions.durable.lsn();
+        position(page, names::LOG_DURABLE_LSN, &[], Some(durable));
+        // What was received is a transaction's end, and the log gets nothing beyond it.
+        let read = source_lag(head, self.stream.read_lsn());
+        let behind = self.stream.received_lsn().is_some_and(|received| durable < received);
+        let durable_lag = further(read, behind.then(|| (head.lsn, durable, self.age(Some(durable)))));
+        lag(page, [names::LOG_LAG_BYTES, names::LOG_LAG_SECONDS], &[], durable_lag);
+        page.sample(names::LOG_SIZE_BYTES, &[], gauge_value(positions.bytes));
+        page.sample(names::LOG_RETAIN_MAX_BYTES, &[], gauge_value(self.config.log.retain_max));
+        page.sample(names::LOG_SEGMENTS, &[], gauge_value(positions.segments));
+    }
+
+    fn disk_samples(&self, page: &mut Page) {
+        if let Ok(disk) = rustix::fs::statvfs(&self.config.log.dir) {
+            page.sample(names::LOG_DISK_FREE_BYTES, &[], gauge_value(disk.f_bavail.saturating_mul(disk.f_frsize)));
+            page.sample(names::LOG_DISK_SIZE_BYTES, &[], gauge_value(disk.f_blocks.saturating_mul(disk.f_frsize)));
         }
+    }
+
+    fn targets_samples(&self, page: &mut Page, head: Head) {
+        let targets = self.targets();
+        let tables = (TABLES_MAX / targets.len().max(1)).max(TABLES_MIN);
+        for target in targets.values() {
+            self.target_samples(page, target, head);
+            for (table, count) in target.tables().busiest(tables) {
+                let labels = [("target", target.name()), ("table", &table)];
+                page.sample(names::TABLE_CHANGES, &labels, gauge_value(count.changes));
+                page.sample(names::TABLE_APPLY_SECONDS, &labels, count.time.as_secs_f64());
+            }
+        }
+    }
+
+    fn target_samples(&self, page: &mut Page, target: &Target, head: Head) {
+        let (mut view, connected) = target.view(head);
+        self.show_copying(&mut view);
+        self.show_pending(&mut view);
+        let (name, status) = (target.name(), target.watch().borrow().clone());
+        let labels = [("target", name)];
+        page.sample(names::TARGET_UP, &labels, truth(connected));
+        page.choice(names::TARGET_STATE, Some(name), "kind", &TARGET_STATES, &view.state);
+        page.choice(names::TARGET_TIER, Some(name), "tier", &TIERS.map(applier::Tier::as_str), status.tier.as_str());
+        position(page, names::TARGET_APPLIED_LSN, &labels, status.applied_lsn);
+        position(page, names::TARGET_CHECKPOINT_LSN, &labels, status.checkpoint_lsn);
+        let applied = view.lag_bytes.zip(view.lag_seconds);
+        lag(page, [names::TARGET_LAG_BYTES, names::TARGET_LAG_SECONDS], &labels, applied);
+        let unflushed = status.checkpoint_lsn.filter(|flushed| Some(*flushed) < status.written_lsn);
+        let flushed = further(applied, unflushed.map(|lsn| (head.lsn, lsn, self.age(Some(lsn)))));
+        lag(page, [names::TARGET_FLUSH_LAG_BYTES, names::TARGET_FLUSH_LAG_SECONDS], &labels, flushed);
+        page.sample(names::TARGET_TABLES_SET_ASIDE, &labels, gauge_value(status.recopy.len() as u64));
+        page.sample(names::TARGET_PENDING_GRANTS, &labels, gauge_value(view.pending_grants.len() as u64));
     }
 }
 
-fn log_gauges(log: &Log) {
-    let positions = log.positions();
-    gauge!(names::LOG_DURABLE_LSN).set(gauge_value(positions.durable.lsn().as_u64()));
-    gauge!(names::LOG_SIZE_BYTES).set(gauge_value(positions.bytes));
-    gauge!(names::LOG_SEGMENTS).set(gauge_value(positions.segments));
+/// Bytes and seconds.
+type Lag = (u64, f64);
+
+fn source_lag(head: Head, read: Option<Lsn>) -> Option<Lag> {
+    let (end, read) = head.lsn.zip(read)?;
+    Some((end.bytes_since(read).unwrap_or(0), head.unread.max(head.silence).as_secs_f64()))
 }
 
-fn target_gauges(target: &Target, view: &status::Target, connected: bool) {
-    let name = target.name().to_owned();
-    let status = target.watch().borrow().clone();
-    gauge!(names::TARGET_UP, "target" => name.clone()).set(truth(connected));
-    for state in TARGET_STATES {
-        gauge!(names::TARGET_STATE, "target" => name.clone(), "kind" => state).set(truth(view.state == state));
-    }
-    let optional = [
-        (names::TARGET_APPLIED_LSN, status.applied_lsn.map(|lsn| gauge_value(lsn.as_u64()))),
-        (names::TARGET_CHECKPOINT_LSN, status.checkpoint_lsn.map(|lsn| gauge_value(lsn.as_u64()))),
-        (names::TARGET_LAG_BYTES, view.lag_bytes.map(gauge_value)),
-        (names::TARGET_LAG_SECONDS, view.lag_seconds),
-    ];
-    for (metric, value) in optional {
-        if let Some(value) = value {
-            gauge!(metric, "target" => name.clone()).set(value);
-        }
+/// A later stage is behind by what the one before is behind, or by more where it has something to do itself: the source's
+/// end, where it is, and for how long.
+fn further(before: Option<Lag>, own: Option<(Option<Lsn>, Lsn, Duration)>) -> Option<Lag> {
+    let Some((Some(end), at, age)) = own else { return before };
+    let (bytes, seconds) = before?;
+    Some((bytes.max(end.bytes_since(at).unwrap_or(0)), seconds.max(age.as_secs_f64())))
+}
+
+fn lag(page: &mut Page, metrics: [&'static str; 2], labels: &[(&str, &str)], lag: Option<Lag>) {
+    if let Some((bytes, seconds)) = lag {
+        page.sample(metrics[0], labels, gauge_value(bytes));
+        page.sample(metrics[1], labels, seconds);
     }
 }
 
-/// How far the copy of a target is.
-pub(super) fn bootstrap(name: &str, progress: status::Progress) {
-    let gauges = [
+fn position(page: &mut Page, metric: &'static str, labels: &[(&str, &str)], lsn: Option<Lsn>) {
+    if let Some(lsn) = lsn {
+        page.sample(metric, labels, gauge_value(lsn.as_u64()));
+    }
+}
+
+fn copy_samples(page: &mut Page, target: &str, progress: status::Progress) {
+    let samples = [
         (names::BOOTSTRAP_COPIED_BYTES, progress.copied_bytes),
         (names::BOOTSTRAP_EXPECTED_BYTES, progress.expected_bytes),
         (names::BOOTSTRAP_TABLES_DONE, progress.tables_done),
+        (names::BOOTSTRAP_TABLES_EXPECTED, progress.tables),
     ];
-    for (metric, value) in gauges {
-        gauge!(metric, "target" => name.to_owned()).set(gauge_value(value));
+    for (metric, value) in samples {
+        page.sample(metric, &[("target", target)], gauge_value(value));
     }
-}
-
-/// Gauges stay as they were last set: a target that was forgotten must not look alive for ever.
-pub(super) fn target_is_gone(name: &str) {
-    let name = name.to_owned();
-    gauge!(names::TARGET_UP, "target" => name.clone()).set(0.0);
-    for state in TARGET_STATES {
-        gauge!(names::TARGET_STATE, "target" => name.clone(), "kind" => state).set(0.0);
-    }
-    for metric in [names::TARGET_LAG_BYTES, names::TARGET_LAG_SECONDS] {
-        gauge!(metric, "target" => name.clone()).set(f64::NAN);
-    }
-}
-
-fn truth(value: bool) -> f64 {
-    if value { 1.0 } else { 0.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn lsn(raw: u64) -> Lsn {
+        Lsn::from_u64(raw)
+    }
+
     #[test]
-    fn a_target_that_is_gone_is_not_up() {
-        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        let handle = recorder.handle();
-        metrics::with_local_recorder(&recorder, || {
-            gauge!(names::TARGET_UP, "target" => "a").set(1.0);
-            gauge!(names::TARGET_STATE, "target" => "a", "kind" => "streaming").set(1.0);
-            target_is_gone("a");
-        });
-        let text = handle.render();
-        for line in ["walcast_target_up{target=\"a\"} 0", "walcast_target_lag_seconds{target=\"a\"} NaN"] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
-        }
-        assert!(!text.lines().any(|line| line.ends_with(" 1")), "{text}");
+    fn a_later_stage_is_never_less_behind_than_an_earlier_one() {
+        let head = Head { lsn: Some(lsn(100)), silence: Duration::ZERO, unread: Duration::from_secs(2) };
+        let read = source_lag(head, Some(lsn(90)));
+        assert_eq!(read, Some((10, 2.0)));
+        assert_eq!(further(read, None), read, "it has nothing to do");
+        assert_eq!(further(read, Some((head.lsn, lsn(60), Duration::from_secs(9)))), Some((40, 9.0)));
+        assert_eq!(further(read, Some((head.lsn, lsn(95), Duration::from_secs(1)))), read);
+        assert_eq!(further(None, Some((head.lsn, lsn(60), Duration::ZERO))), None);
+    }
+
+    #[test]
+    fn a_source_that_is_away_is_behind_by_its_silence() {
+        let head = Head { lsn: Some(lsn(100)), silence: Duration::from_secs(7), unread: Duration::ZERO };
+        assert_eq!(source_lag(head, Some(lsn(100))), Some((0, 7.0)));
+        assert_eq!(source_lag(head, None), None);
     }
 }

@@ -20,9 +20,11 @@ mod requests;
 mod resync;
 mod retention;
 mod stream;
+mod tables;
 mod target;
 mod temporary;
 mod ticker;
+mod timeline;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -144,7 +146,7 @@ async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: Promethe
         let site = http::Site { service: Arc::clone(service), metrics: handle.clone() };
         tasks.spawn(http::serve(listener, site, shutdown()));
     }
-    tasks.spawn(upkeep(handle, Arc::clone(service)));
+    tasks.spawn(upkeep(handle, shutdown()));
     let (conninfo, slot) = (config.source.conninfo.clone(), config.source.slot.clone());
     tasks.spawn(monitor::run(conninfo, slot, service.source.clone(), shutdown()));
     answer_and_stream(service, tasks, || ()).await
@@ -225,13 +227,12 @@ fn ddl_options(config: &Config, token: Option<ddl::Token>) -> applier::DdlOption
 }
 
 /// Histograms pile up unless somebody drains them.
-async fn upkeep(handle: PrometheusHandle, service: Arc<Service>) {
+async fn upkeep(handle: PrometheusHandle, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
-            () = service.shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return,
         }
-        service.update_gauges();
         handle.run_upkeep();
     }
 }

@@ -1,7 +1,7 @@
 //! Looks at the slot and at the end of the source's WAL once a second, for status and metrics only: nothing that decides
 //! about data depends on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capture::Slot;
 use connection::Conninfo;
@@ -9,6 +9,7 @@ use decoder::Lsn;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::timeline::Timeline;
 use crate::connect;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -20,8 +21,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct SourceView {
     /// The slot.
     pub slot: Option<Slot>,
-    /// Where the WAL ends.
-    pub current_lsn: Option<Lsn>,
+    /// Where the WAL ended, and when.
+    pub ends: Timeline,
 }
 
 /// Looks until the shutdown.
@@ -54,7 +55,10 @@ async fn watch_source(conninfo: &Conninfo, slot: &str, view: &watch::Sender<Sour
     };
     loop {
         match tokio::time::timeout(ANSWER_TIMEOUT, look(&client, slot)).await {
-            Ok(Ok(seen)) => view.send_replace(seen),
+            Ok(Ok((slot, end))) => view.send_modify(|view| {
+                view.slot = slot;
+                view.ends.note(end, Instant::now());
+            }),
             Ok(Err(error)) => return tracing::debug!(%error, "cannot look at the source"),
             Err(_) => return tracing::debug!("the source does not answer"),
         };
@@ -62,7 +66,7 @@ async fn watch_source(conninfo: &Conninfo, slot: &str, view: &watch::Sender<Sour
     }
 }
 
-async fn look(client: &tokio_postgres::Client, slot: &str) -> Result<SourceView, capture::Error> {
+async fn look(client: &tokio_postgres::Client, slot: &str) -> Result<(Option<Slot>, Lsn), capture::Error> {
     let slot = capture::slot(client, slot).await?;
-    Ok(SourceView { slot, current_lsn: Some(capture::current_lsn(client).await?) })
+    Ok((slot, capture::current_lsn(client).await?))
 }

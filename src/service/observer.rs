@@ -3,10 +3,14 @@
 use applier::{BatchReport, DdlReport, Observer, Tier};
 use metrics::{Counter, Histogram, counter, histogram};
 
+use super::tables::Tables;
 use crate::metrics::{
     APPLY_BATCH_DURATION_SECONDS, APPLY_BATCH_ROWS, APPLY_CHANGES, APPLY_ERRORS, APPLY_RETRIES, APPLY_TIER_FALLBACKS,
-    APPLY_TRANSACTIONS, DDL_EVENTS, DDL_SKIPPED, TABLE_CHANGES, gauge_value,
+    APPLY_TRANSACTIONS, DDL_EVENTS, DDL_SKIPPED, gauge_value,
 };
+
+/// Every tier, in the order of [`Recorder`]'s histograms.
+pub(crate) const TIERS: [Tier; 3] = [Tier::Net, Tier::Ordered, Tier::Single];
 
 /// The metrics of one target.
 pub(crate) struct Recorder {
@@ -17,23 +21,41 @@ pub(crate) struct Recorder {
     truncates: Counter,
     transactions: Counter,
     retries: Counter,
+    skipped: Counter,
     rows: Histogram,
+    durations: [Histogram; TIERS.len()],
+    tables: Tables,
 }
 
 impl Recorder {
-    /// For this target.
+    /// For this target. What may be counted is there with 0 from the beginning, so that the first time is seen.
     pub(crate) fn new(target: &str) -> Recorder {
-        let changes = |kind: &'static str| counter!(APPLY_CHANGES, "target" => target.to_owned(), "kind" => kind);
+        let target = target.to_owned();
+        let changes = |kind: &'static str| counter!(APPLY_CHANGES, "target" => target.clone(), "kind" => kind);
+        for lower in [Tier::Ordered, Tier::Single] {
+            counter!(APPLY_TIER_FALLBACKS, "target" => target.clone(), "tier" => lower.as_str()).increment(0);
+        }
+        counter!(APPLY_ERRORS, "target" => target.clone(), "sqlstate" => "none").increment(0);
+        let duration =
+            |tier: Tier| histogram!(APPLY_BATCH_DURATION_SECONDS, "target" => target.clone(), "tier" => tier.as_str());
         Recorder {
-            target: target.to_owned(),
             inserts: changes("insert"),
             updates: changes("update"),
             deletes: changes("delete"),
             truncates: changes("truncate"),
-            transactions: counter!(APPLY_TRANSACTIONS, "target" => target.to_owned()),
-            retries: counter!(APPLY_RETRIES, "target" => target.to_owned()),
-            rows: histogram!(APPLY_BATCH_ROWS, "target" => target.to_owned()),
+            transactions: counter!(APPLY_TRANSACTIONS, "target" => target.clone()),
+            retries: counter!(APPLY_RETRIES, "target" => target.clone()),
+            skipped: counter!(DDL_SKIPPED, "target" => target.clone(), "kind" => "refused"),
+            rows: histogram!(APPLY_BATCH_ROWS, "target" => target.clone()),
+            durations: TIERS.map(duration),
+            tables: Tables::default(),
+            target,
         }
+    }
+
+    /// What was applied to which table.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
     }
 }
 
@@ -45,12 +67,10 @@ impl Observer for Recorder {
         self.truncates.increment(report.changes.truncates);
         self.transactions.increment(report.transactions);
         self.rows.record(gauge_value(report.changes.total()));
-        let labels = [("target", self.target.clone()), ("tier", report.tier.as_str().to_owned())];
-        histogram!(APPLY_BATCH_DURATION_SECONDS, &labels).record(report.duration.as_secs_f64());
-        for (table, changes) in report.tables {
-            let labels = [("target", self.target.clone()), ("table", (*table).to_owned())];
-            counter!(TABLE_CHANGES, &labels).increment(*changes);
+        if let Some((_, duration)) = TIERS.iter().zip(&self.durations).find(|(tier, _)| **tier == report.tier) {
+            duration.record(report.duration.as_secs_f64());
         }
+        self.tables.add(report.tables, report.duration);
     }
 
     fn ddl(&self, report: &DdlReport) {
@@ -59,7 +79,7 @@ impl Observer for Recorder {
             counter!(DDL_EVENTS, &labels).increment(1);
         }
         for skipped in &report.skipped {
-            counter!(DDL_SKIPPED, "target" => self.target.clone()).increment(1);
+            self.skipped.increment(1);
             let (object, why) = (&skipped.object, &skipped.why);
             tracing::warn!(target = self.target, object, why, "DDL is not replicated");
         }

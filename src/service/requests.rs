@@ -7,7 +7,7 @@ use decoder::Lsn;
 use tokio::sync::watch;
 
 use super::target::{self, Target, stopping};
-use super::{Service, gauges, offline, stream};
+use super::{Service, offline, stream};
 use crate::failure::{Failure, Result};
 use crate::status;
 
@@ -128,7 +128,6 @@ impl Service {
             running.stop().await;
         }
         self.copying.forget(name);
-        gauges::target_is_gone(name);
         Ok(text)
     }
 

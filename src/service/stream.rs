@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use decoder::Lsn;
 use metrics::histogram;
@@ -11,7 +11,6 @@ use segment_log::{Identity, Log, Overview, Writer};
 
 use super::Service;
 use super::marks::Origin;
-use super::monitor::SourceView;
 use super::target::{Head, Target};
 use crate::failure::{Failure, Result, with_causes};
 use crate::metrics::LOG_FSYNC_DURATION_SECONDS;
@@ -173,7 +172,7 @@ impl Service {
             None => self.waiting_for.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
             Some(_) => None,
         };
-        let SourceView { slot, .. } = self.source.borrow().clone();
+        let slot = self.source.borrow().slot.clone();
         status::Source {
             state: if waiting.is_some() { "retrying" } else { state.name() }.to_owned(),
             received_lsn: self.stream.received_lsn().map(position),
@@ -185,13 +184,18 @@ impl Service {
 
     /// What lags are measured against.
     pub(super) fn head(&self) -> Head {
-        let seen = self.source.borrow().current_lsn;
+        let seen = self.source.borrow().ends.end();
         let streaming = *self.stream.state().borrow() == State::Streaming;
         // A source that was never heard of has been away since the start.
         let away = || self.stream.silence().unwrap_or_else(|| self.started.elapsed());
         let silence = if streaming { Duration::ZERO } else { away() };
         let appended = self.log().map(|log| log.positions().appended_lsn);
-        Head { lsn: seen.max(self.stream.received_lsn()).max(appended), silence }
+        Head { lsn: seen.max(self.stream.read_lsn()).max(appended), silence, unread: self.age(self.stream.read_lsn()) }
+    }
+
+    /// For how long the source has had WAL beyond a position.
+    pub(super) fn age(&self, lsn: Option<Lsn>) -> Duration {
+        lsn.map_or(Duration::ZERO, |lsn| self.source.borrow().ends.age(lsn, Instant::now()))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::observer::Recorder;
+use super::tables::Tables;
 use crate::failure::{Failure, Result, with_causes};
 use crate::status::{self, position};
 
@@ -23,6 +24,7 @@ pub(crate) struct Target {
     desired: watch::Sender<Desired>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    recorder: Arc<Recorder>,
     stop: CancellationToken,
     task: JoinHandle<()>,
     /// When it was last seen to have everything.
@@ -36,6 +38,8 @@ pub(crate) struct Head {
     pub lsn: Option<Lsn>,
     /// How long the source has been away; zero while it streams.
     pub silence: Duration,
+    /// Age of the oldest WAL that the source has not decoded.
+    pub unread: Duration,
 }
 
 impl Target {
@@ -45,15 +49,15 @@ impl Target {
         let (desired, desired_receiver) = watch::channel(if paused { Desired::Paused } else { Desired::Run });
         let (commands, command_receiver) = mpsc::channel(1);
         let (status_sender, status) = watch::channel(Status::initial());
-        let observer = Arc::new(Recorder::new(&name));
-        let (shutdown, label) = (stop.clone(), name.clone());
+        let recorder = Arc::new(Recorder::new(&name));
+        let (shutdown, label, observer) = (stop.clone(), name.clone(), Arc::clone(&recorder));
         let task = tokio::spawn(async move {
             let run = applier::run(options, log, desired_receiver, command_receiver, status_sender, observer, shutdown);
             if let Err(error) = run.await {
                 tracing::error!(target = label, error = with_causes(&error), "cannot apply");
             }
         });
-        Target { name, desired, commands, status, stop, task, caught_up: Mutex::new(Instant::now()) }
+        Target { name, desired, commands, status, recorder, stop, task, caught_up: Mutex::new(Instant::now()) }
     }
 
     /// Its name.
@@ -64,6 +68,11 @@ impl Target {
     /// Where it stands; changes are told.
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// What was applied to which table.
+    pub(crate) fn tables(&self) -> &Tables {
+        self.recorder.tables()
     }
 
     /// The position below which it does not need the log any more; `None` while that is not known.
@@ -154,7 +163,7 @@ fn view(name: &str, current: &Status, head: Head) -> status::Target {
         applied_lsn: current.applied_lsn.map(position),
         checkpoint_lsn: current.checkpoint_lsn.map(position),
         lag_bytes: current.applied_lsn.zip(head.lsn).map(|(applied, end)| end.bytes_since(applied).unwrap_or(0)),
-        lag_seconds: current.applied_lsn.map(|_| lag_seconds(current.oldest_unapplied, head.silence)),
+        lag_seconds: current.applied_lsn.map(|_| lag_seconds(current.oldest_unapplied, head)),
         last_error: current.last_error.as_ref().map(error_text),
         ..Default::default()
     }
@@ -166,12 +175,16 @@ fn is_blind(current: &Status) -> bool {
     !current.connected || matches!(current.state, State::Paused | State::Stopped | State::Desync)
 }
 
+/// A source that streams answers twice a second how far it is: WAL that is older has something that holds it up.
+const UNREAD_MAX: Duration = Duration::from_secs(5);
+
 /// The age of the oldest transaction that is not applied; never less than the time for which nothing is known of the
-/// source. A source whose clock runs ahead does not make it negative.
-fn lag_seconds(oldest: Option<PgTimestamp>, silence: Duration) -> f64 {
+/// source, or than the age of WAL that it does not get to decode. A source whose clock runs ahead does not make it negative.
+fn lag_seconds(oldest: Option<PgTimestamp>, head: Head) -> f64 {
+    let held_up = if head.unread > UNREAD_MAX { head.unread } else { Duration::ZERO };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let committed = oldest.map(|t| Duration::from_micros(u64::try_from(t.unix_micros()).unwrap_or(0)));
-    committed.map_or(Duration::ZERO, |t| now.saturating_sub(t)).max(silence).as_secs_f64()
+    committed.map_or(Duration::ZERO, |t| now.saturating_sub(t)).max(head.silence).max(held_up).as_secs_f64()
 }
 
 /// Everything a person needs, in one line.
@@ -198,10 +211,18 @@ mod tests {
     #[test]
     fn lag_is_never_negative_nor_less_than_the_silence() {
         let future = PgTimestamp::from_unix_micros(i64::MAX / 2);
-        assert_eq!(lag_seconds(Some(future), Duration::ZERO), 0.0);
-        assert_eq!(lag_seconds(None, Duration::from_secs(7)), 7.0);
-        assert!(lag_seconds(Some(PgTimestamp(0)), Duration::ZERO) > 800_000_000.0);
-        assert!(lag_seconds(Some(PgTimestamp(i64::MIN)), Duration::ZERO) > 0.0);
+        let head = |silence| Head { lsn: None, silence: Duration::from_secs(silence), unread: Duration::ZERO };
+        assert_eq!(lag_seconds(Some(future), head(0)), 0.0);
+        assert_eq!(lag_seconds(None, head(7)), 7.0);
+        assert!(lag_seconds(Some(PgTimestamp(0)), head(0)) > 800_000_000.0);
+        assert!(lag_seconds(Some(PgTimestamp(i64::MIN)), head(0)) > 0.0);
+    }
+
+    #[test]
+    fn wal_that_is_not_decoded_is_lag_and_the_time_between_two_answers_is_not() {
+        let unread = |seconds| Head { lsn: None, silence: Duration::ZERO, unread: Duration::from_secs(seconds) };
+        assert_eq!(lag_seconds(None, unread(4)), 0.0);
+        assert_eq!(lag_seconds(None, unread(60)), 60.0);
     }
 
     #[test]
@@ -231,7 +252,7 @@ mod tests {
     #[test]
     fn lag_in_bytes_is_measured_to_the_sources_end() {
         let mut current = Status::initial();
-        let head = Head { lsn: Some(Lsn::from_u64(100)), silence: Duration::ZERO };
+        let head = Head { lsn: Some(Lsn::from_u64(100)), silence: Duration::ZERO, unread: Duration::ZERO };
         assert_eq!(view("a", &current, head).lag_bytes, None);
         current.applied_lsn = Some(Lsn::from_u64(60));
         assert_eq!(view("a", &current, head).lag_bytes, Some(40));
