@@ -7,7 +7,7 @@ use anyhow::bail;
 use crate::feed::{Route, Side, wait_for};
 use crate::lab::{Lab, Load, Transport};
 use crate::options::Options;
-use crate::report::{Report, Run, Series, Throughput};
+use crate::report::{Report, Run, Series, Throughput, Work};
 use crate::walcast;
 use crate::workload::Workload;
 
@@ -70,6 +70,7 @@ impl Backlog<'_> {
         let plural = if targets == 1 { "" } else { "s" };
         Ok(Throughput {
             title: format!("Backlog to {targets} target{plural}, {} {transport}", self.workload.name()),
+            work: Work::Backlog(self.workload, targets),
             transactions: self.load.transactions,
             changes: self.load.changes,
             series,

@@ -56,9 +56,8 @@ pub(crate) fn measure(options: &Options, program: &Path, report: &mut Report) ->
             rounds.push(took);
         }
     }
-    report.add(&table(tables, &off, &on)?);
-    report.add(&ticker(options, program, &lab)?);
-    Ok(())
+    report.add(&table(tables, &off, &on)?)?;
+    report.add(&ticker(options, program, &lab)?)
 }
 
 fn commands(lab: &Lab, capture: Capture, tables: u32) -> anyhow::Result<Round> {

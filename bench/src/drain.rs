@@ -7,7 +7,7 @@ use crate::lab::{Lab, Load, Transport};
 use crate::measure::Usage;
 use crate::native;
 use crate::options::Options;
-use crate::report::{Report, Run, Series, Throughput};
+use crate::report::{Report, Run, Series, Throughput, Work};
 use crate::walcast::{self, Service};
 use crate::workload::Workload;
 
@@ -25,6 +25,7 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
         let series = rounds(options, &lab, &contenders(sides), transport, load)?;
         report.throughput(&Throughput {
             title: format!("Slot to durable log, {transport}"),
+            work: Work::Drain,
             transactions: load.transactions,
             changes: load.changes,
             series,

@@ -10,6 +10,7 @@ use crate::interrupt;
 use crate::lab::{Lab, Transport};
 use crate::measure::Usage;
 use crate::native::{Mode, Subscriptions};
+use crate::tables;
 use crate::walcast::{Service, Start};
 
 /// How often a feed is asked how far it is.
@@ -32,10 +33,10 @@ pub(crate) enum Side {
 impl Side {
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Side::Native => "native",
+            Side::Native => tables::NATIVE,
             Side::NativeStreamingBinary => "native, streaming and binary",
-            Side::Walcast(_) => "walcast",
-            Side::WalcastLog(_) => "walcast, out of its log",
+            Side::Walcast(_) => tables::WALCAST,
+            Side::WalcastLog(_) => tables::OUT_OF_LOG,
         }
     }
 

@@ -85,7 +85,6 @@ impl Lab {
         let lab = Lab { on_source, on_target, source, target };
         lab.on_source.run(MARKER)?;
         lab.run_on_template(MARKER)?;
-        lab.on_source.run(&format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES"))?;
         Ok(lab)
     }
 
@@ -99,8 +98,18 @@ impl Lab {
         transport.conninfo(&self.source, DATABASE)
     }
 
+    /// Publishes the tables of now for subscriptions: not all tables, because targets lack those of walcast's capture.
+    pub(crate) fn publish(&self) -> anyhow::Result<()> {
+        let tables: String = self.on_source.value(
+            "SELECT string_agg(quote_ident(relname), ', ') FROM pg_class
+             WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'",
+        )?;
+        self.on_source.run(&format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {tables}"))
+    }
+
     /// Makes the slot that all contenders get copies of. Call it before [`Lab::load`].
     pub(crate) fn make_base_slot(&self) -> anyhow::Result<()> {
+        self.publish()?;
         self.make_slot(BASE_SLOT)
     }
 

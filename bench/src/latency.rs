@@ -52,6 +52,7 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
     let lab = Lab::start(Workload::Pgbench)?;
     lab.on_source.run(OBJECTS)?;
     lab.run_on_template(OBJECTS)?;
+    lab.publish()?;
     if let Some(program) = sides.iter().find_map(Side::walcast_program) {
         walcast::set_up(program, &lab)?;
     }
