@@ -188,9 +188,10 @@ begin
         rewrites := walcast.take_rewritten();
         touched := array(select walcast.key('pg_class'::regclass, r::oid) from jsonb_object_keys(rewrites) r);
     end if;
-    -- what goes with its table and has no state of its own is passed over
+    -- what goes with its table and has no state of its own is passed over; an index may go with an extension
     for d in select o.classid, o.objid, o.objsubid, o.object_type, o.original or o.normal as asked, o.address_names from pg_event_trigger_dropped_objects() o
-              where not o.is_temporary and (o.original or o.normal or o.object_type not in ('type', 'index', 'table constraint', 'default value', 'toast table')) loop
+              where not o.is_temporary and (o.original or o.normal or o.object_type not in ('type', 'index', 'table constraint', 'default value', 'toast table')
+                  or o.object_type = 'index' and exists (select from walcast.shadow_index i join pg_class c on c.oid = i.relation where i.index = o.objid)) loop
         if d.objsubid <> 0 then
             if d.classid = 'pg_class'::regclass then
                 touched := touched || walcast.top_key(d.classid, d.objid);

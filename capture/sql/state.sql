@@ -122,6 +122,15 @@ begin
 end
 $$;
 
+-- Extensions that it is dropped with: DEPENDS ON EXTENSION.
+create or replace function walcast.depends_on(class oid, object oid) returns jsonb language plpgsql stable as $$
+begin
+    return (
+    select jsonb_agg(e.extname order by e.extname collate "C") from pg_depend d join pg_extension e on e.oid = d.refobjid
+     where d.classid = class and d.objid = object and d.refclassid = 'pg_extension'::regclass and d.deptype = 'x');
+end
+$$;
+
 -- What only few columns have.
 create or replace function walcast.column_details(relation oid, number int2, comments jsonb) returns jsonb language plpgsql stable as $$
 begin
@@ -164,7 +173,9 @@ begin
     select jsonb_build_object('valid', nullif(i.indisvalid, true), 'clustered', nullif(i.indisclustered, false),
                'statistics', (select jsonb_object_agg(a.attnum, a.attstattarget) from pg_attribute a
                                where a.attrelid = i.indexrelid and a.attstattarget >= 0),
-               'parent', (select walcast.relation_name(h.inhparent) from pg_inherits h where h.inhrelid = i.indexrelid))
+               'parent', (select walcast.relation_name(h.inhparent) from pg_inherits h where h.inhrelid = i.indexrelid),
+               'tablespace', (select s.spcname from pg_class c join pg_tablespace s on s.oid = c.reltablespace where c.oid = i.indexrelid),
+               'depends', walcast.depends_on('pg_class'::regclass, i.indexrelid))
       from pg_index i where i.indexrelid = index);
 end
 $$;
@@ -174,7 +185,8 @@ begin
     return (
     select jsonb_agg(jsonb_build_object('oid', i.indexrelid::bigint, 'name', c.relname, 'def', pg_get_indexdef(i.indexrelid),
                    'of_constraint', k.conname, 'comment', d.description)
-               || case when not i.indisvalid or i.indisclustered or i.indexprs is not null or c.relispartition
+               || case when not i.indisvalid or i.indisclustered or i.indexprs is not null or c.relispartition or c.reltablespace <> 0
+                    or exists (select from pg_depend x where x.classid = 'pg_class'::regclass and x.objid = i.indexrelid and x.deptype = 'x')
                   then walcast.index_details(i.indexrelid) else '{}' end order by c.relname collate "C")
       from pg_index i join pg_class c on c.oid = i.indexrelid
       left join pg_constraint k on k.conrelid = relation and k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')
@@ -230,7 +242,7 @@ begin
            r.relhasindex or r.relchecks > 0 or r.relhastriggers or current_setting('server_version_num')::int >= 180000 as constrained, r.relhasindex,
            r.relispartition or r.reloftype <> 0 or r.relrowsecurity or r.relforcerowsecurity or r.relkind <> 'r' or r.relreplident <> 'd'
                -- heap has the oid 2
-               or r.relam <> 2 or t.reloptions is not null as special,
+               or r.relam <> 2 or t.reloptions is not null or r.reltablespace <> 0 as special,
            exists (select from pg_inherits h where h.inhrelid = r.oid) as inherits,
            exists (select from pg_description d where d.classoid = 'pg_class'::regclass and d.objoid = r.oid) as commented,
            exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = r.oid and d.deptype = 'e') as member
@@ -282,6 +294,8 @@ begin
             select x.relname from pg_index i join pg_class x on x.oid = i.indexrelid where i.indrelid = relation and i.indisreplident) end,
         'query', case when c.relkind in ('v', 'm') then pg_get_viewdef(relation) end,
         'populated', case when c.relkind = 'm' then c.relispopulated end,
+        'tablespace', (select s.spcname from pg_tablespace s where s.oid = c.reltablespace),
+        'depends', case when c.relkind = 'm' then walcast.depends_on('pg_class'::regclass, relation) end,
         'rls', case when c.relrowsecurity or c.relforcerowsecurity then
             jsonb_build_object('enabled', c.relrowsecurity, 'forced', c.relforcerowsecurity) end)
         || case when c.relkind = 'f' then walcast.foreign_table(relation) else '{}' end
@@ -345,7 +359,8 @@ begin
         'type', i.type, 'identity', i.identity, 'address', jsonb_build_array(to_jsonb(a.object_names), to_jsonb(a.object_args)),
         'object', object, 'schema', schema_name, 'name', name,
         'owner', case when owner <> 0 then pg_get_userbyid(owner) end, 'acl', walcast.acl(items),
-        'comment', walcast.comment_on(class, object_oid), 'create', to_jsonb(creates), 'body', walcast.digest(body)) || coalesce(extra, '{}'));
+        'comment', walcast.comment_on(class, object_oid),
+        'depends', case when class in ('pg_proc'::regclass, 'pg_trigger'::regclass) then walcast.depends_on(class, object_oid) end, 'create', to_jsonb(creates), 'body', walcast.digest(body)) || coalesce(extra, '{}'));
 end
 $$;
 

@@ -300,6 +300,10 @@ begin
     if array_remove(missing, null) <> '{}' then
         insert into walcast.pending_grant (class, oid, object, missing, wanted) values ('pg_database'::regclass, d.oid, subject, array_remove(missing, null), after);
     end if;
+    if before ->> 'comment' is distinct from after ->> 'comment' and shobj_description(d.oid, 'pg_database') is distinct from after ->> 'comment' then
+        execute format('comment on database %I is %L', d.datname, after ->> 'comment');
+        return query select 'altered', subject;
+    end if;
     return query select * from walcast.apply_settings(subject, 0, false, before -> 'settings', after -> 'settings');
 end
 $$;

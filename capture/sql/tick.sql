@@ -87,7 +87,7 @@ begin
               from unnest('{pg_class,pg_attribute,pg_attrdef,pg_constraint,pg_index,pg_inherits,pg_sequence,pg_rewrite,pg_trigger,pg_policy,pg_type,pg_enum,pg_proc,pg_namespace,
                             pg_statistic_ext,pg_extension,pg_language,pg_cast,pg_collation,pg_conversion,pg_operator,pg_opclass,pg_opfamily,pg_amop,pg_amproc,pg_am,
                             pg_ts_parser,pg_ts_template,pg_ts_dict,pg_ts_config,pg_ts_config_map,pg_transform,pg_foreign_data_wrapper,pg_foreign_server,
-                            pg_foreign_table,pg_user_mapping,pg_default_acl,pg_description}'::regclass[]) c);
+                            pg_foreign_table,pg_user_mapping,pg_default_acl,pg_description,pg_publication,pg_publication_rel,pg_event_trigger}'::regclass[]) c);
 end
 $$;
 
@@ -111,6 +111,7 @@ declare
     roles jsonb[] := '{}';
     changes jsonb[] := '{}';
     moved jsonb;
+    uncaptured jsonb;
     failed int := 0;
 begin
     if current_setting('transaction_isolation') <> 'repeatable read' then
@@ -126,6 +127,7 @@ begin
     if keys is not null then
         published := walcast.publish('tick', walcast.unpublished(), null);
         keys := walcast.unique_keys(keys || array(select walcast.key('pg_class'::regclass, p::oid) from jsonb_object_keys(published) p));
+        uncaptured := walcast.uncaptured_changes();
     end if;
     if cardinality(keys) > 0 then
         changes := walcast.compare(keys, published);
@@ -133,8 +135,9 @@ begin
         select count(*) into failed from unnest(changes) c where c ? 'failed';
     end if;
     moved := walcast.moved_sequences(every);
-    if cardinality(roles) + cardinality(changes) > 0 or moved <> '[]' then
-        done := walcast.emit(walcast.message('tick', roles, changes) || jsonb_build_object('sequences', moved));
+    if cardinality(roles) + cardinality(changes) > 0 or moved <> '[]' or uncaptured is not null then
+        done := walcast.emit(walcast.message('tick', roles, changes) || jsonb_build_object('sequences', moved)
+            || case when uncaptured is null then '{}' else jsonb_build_object('unsupported', uncaptured) end);
     end if;
     -- what failed is looked at again
     if keys is not null and failed = 0 then

@@ -137,6 +137,7 @@ async fn converge<S: Session + Send>(
     }
     if pass == Pass::Main {
         note_rewritten(context, change, after);
+        note_tablespaces(context, change, after);
         postpone_rest(context, message, change, after);
     }
     privileges::grant(context, change).await
@@ -159,6 +160,20 @@ fn note_rewritten<S: Session + Send>(context: &mut Context<'_, S>, change: &Chan
         (change.rewritten, after.kind.as_str(), &after.schema, &after.name)
     {
         context.outcome.recopy.push(Table { schema: schema.clone(), name: name.clone() });
+    }
+}
+
+fn note_tablespaces<S: Session + Send>(context: &mut Context<'_, S>, change: &Change, after: &State) {
+    const WHY: &str = "its tablespace is each server's own";
+    let before = change.before.as_ref();
+    if before.map_or(&None, |before| &before.tablespace) != &after.tablespace {
+        context.skip(&after.object, WHY);
+    }
+    for index in &after.indexes {
+        let old = before.and_then(|before| before.indexes.iter().find(|old| old.oid == index.oid));
+        if old.map_or(&None, |old| &old.tablespace) != &index.tablespace {
+            context.skip(&format!("INDEX {}", index.name), WHY);
+        }
     }
 }
 

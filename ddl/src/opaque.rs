@@ -9,7 +9,7 @@ use crate::turn::{Turn, renames};
 /// What can only be renamed, commented on, and made anew.
 pub(crate) const PHASES: &[Phase] = &[renames, anew, comment];
 /// What CREATE OR REPLACE replaces: functions, procedures, aggregates, triggers, rules.
-pub(crate) const REPLACED: &[Phase] = &[renames, replace, enabled, comment];
+pub(crate) const REPLACED: &[Phase] = &[renames, replace, enabled, dependence, comment];
 /// Statistics.
 pub(crate) const STATISTICS: &[Phase] = &[renames, anew, statistics_target, comment];
 /// Extensions.
@@ -27,6 +27,10 @@ pub(crate) const DICTIONARY: &[Phase] = &[renames, dictionary, comment];
 
 fn comment(turn: &Turn<'_>) -> Vec<Statement> {
     turn.comment().into_iter().collect()
+}
+
+fn dependence(turn: &Turn<'_>) -> Vec<Statement> {
+    turn.dependence()
 }
 
 fn creates(turn: &Turn<'_>) -> impl Iterator<Item = Statement> {
@@ -53,8 +57,10 @@ fn replace(turn: &Turn<'_>) -> Vec<Statement> {
         Some(format!("CREATE OR REPLACE {kind} {rest}"))
     });
     match replacing.or_else(|| sql.starts_with("CREATE OR REPLACE ").then(|| sql.to_owned())) {
-        // a trigger or rule that is replaced is enabled
-        Some(sql) if replaceable && turn.after.table.is_some() => vec![turn.statement(sql).anew()],
+        // a trigger or rule that is replaced is enabled, and what depends on an extension does so no more
+        Some(sql) if replaceable && (turn.after.table.is_some() || !turn.after.depends.is_empty()) => {
+            vec![turn.statement(sql).anew()]
+        }
         Some(sql) if replaceable => vec![turn.statement(sql)],
         _ => anew(turn),
     }
@@ -191,7 +197,7 @@ fn dictionary_options(state: &State) -> Vec<String> {
 }
 
 /// Items between commas that are in no quotes.
-fn split_list(text: &str) -> Vec<String> {
+pub(crate) fn split_list(text: &str) -> Vec<String> {
     let mut items = vec![String::new()];
     let mut quote = None;
     for c in text.chars() {

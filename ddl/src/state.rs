@@ -28,6 +28,8 @@ pub struct State {
     pub acl: Option<Vec<Grant>>,
     pub table: Option<String>,
     pub limited: Option<String>,
+    pub depends: Vec<String>,
+    pub tablespace: Option<String>,
     pub create: Vec<String>,
     pub body: Option<String>,
 
@@ -169,6 +171,8 @@ pub struct Index {
     pub clustered: bool,
     pub statistics: BTreeMap<String, i32>,
     pub parent: Option<String>,
+    pub depends: Vec<String>,
+    pub tablespace: Option<String>,
     pub comment: Option<String>,
 }
 

@@ -66,6 +66,13 @@ impl<'a> Turn<'a> {
         changed.then(|| self.comment_on(&self.now.object, self.after.comment.as_deref()))
     }
 
+    /// `DEPENDS ON EXTENSION`, where the extensions that it is dropped with are others.
+    pub(crate) fn dependence(&self) -> Vec<Statement> {
+        let changed = self.changed(|state| &state.depends);
+        let clauses = if changed { dependences(&self.now.depends, &self.after.depends) } else { Vec::new() };
+        clauses.iter().map(|what| self.alter(what)).collect()
+    }
+
     /// A comment on this object or a part of it.
     pub(crate) fn comment_on(&self, object: &str, comment: Option<&str>) -> Statement {
         let text = comment.map_or_else(|| "NULL".to_owned(), quote::literal);
@@ -89,6 +96,14 @@ pub(crate) fn renames(turn: &Turn<'_>) -> Vec<Statement> {
         statements.push(turn.statement(format!("ALTER {moved} RENAME TO {}", quote::identifier(to))));
     }
     statements
+}
+
+/// What leads from these extensions, which something is dropped with, to those.
+pub(crate) fn dependences(now: &[String], after: &[String]) -> Vec<String> {
+    let gone = now.iter().filter(|extension| !after.contains(extension));
+    let new = after.iter().filter(|extension| !now.contains(extension));
+    let clause = |word: &str, extension: &String| format!("{word} ON EXTENSION {}", quote::identifier(extension));
+    gone.map(|extension| clause("NO DEPENDS", extension)).chain(new.map(|e| clause("DEPENDS", e))).collect()
 }
 
 /// Whether a property is to be changed: see [`Turn`].

@@ -1,5 +1,6 @@
 //! Types: enums, domains, composite types; ranges and base types can only be made and renamed.
 
+use crate::opaque::split_list;
 use crate::quote;
 use crate::state::{Column, Label, State};
 use crate::statement::Statement;
@@ -7,12 +8,36 @@ use crate::table::{Phase, column, renamed};
 use crate::turn::{Turn, renames, wanted};
 
 /// The way of a type, in order.
-pub(crate) const PHASES: &[Phase] = &[renames, shell, labels, domain, domain_constraints, attributes, comments];
+pub(crate) const PHASES: &[Phase] = &[renames, shell, base, labels, domain, domain_constraints, attributes, comments];
 
 /// A type whose name only was known.
 fn shell(turn: &Turn<'_>) -> Vec<Statement> {
     let create = turn.after.create.iter().map(|sql| turn.statement(sql.clone()));
     if turn.now.shell && !turn.after.shell { create.collect() } else { Vec::new() }
+}
+
+/// Options that `ALTER TYPE … SET` takes.
+const BASE_OPTIONS: &[&str] = &["RECEIVE", "SEND", "TYPMOD_IN", "TYPMOD_OUT", "ANALYZE", "SUBSCRIPT", "STORAGE"];
+
+fn base(turn: &Turn<'_>) -> Vec<Statement> {
+    if turn.after.type_kind.as_deref() != Some("base") || turn.now.shell || !turn.changed(|state| &state.body) {
+        return Vec::new();
+    }
+    let (now, after) = (base_options(turn.now), base_options(turn.after));
+    let value = |options: &[(String, String)], name: &str| {
+        options.iter().find(|(key, _)| key == name).map_or("NONE".to_owned(), |(_, value)| value.clone())
+    };
+    let changed = BASE_OPTIONS.iter().filter(|name| value(&now, name) != value(&after, name));
+    let list: Vec<_> = changed.map(|name| format!("{name} = {}", value(&after, name))).collect();
+    if list.is_empty() { Vec::new() } else { vec![turn.alter(&format!("SET ({})", list.join(", ")))] }
+}
+
+/// `CREATE TYPE … (INPUT = f, OUTPUT = g, …)`
+fn base_options(state: &State) -> Vec<(String, String)> {
+    let sql = state.create.first().map_or("", String::as_str);
+    let list = sql.split_once(" (INPUT = ").map_or("", |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
+    let pair = |item: &String| item.split_once(" = ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+    split_list(list).iter().filter_map(pair).collect()
 }
 
 /// Labels of an enum: renamed, and added at their place. None can be dropped.

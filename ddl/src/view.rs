@@ -3,7 +3,7 @@
 use crate::quote;
 use crate::state::State;
 use crate::statement::Statement;
-use crate::table::{Phase, comments, indexes, options, renamed};
+use crate::table::{self, Phase, comments, indexes, options, renamed};
 use crate::turn::{Turn, renames, wanted};
 
 /// The way of a view, in order.
@@ -18,6 +18,7 @@ pub(crate) const MATERIALIZED: &[Phase] = &[
     indexes::changed,
     indexes::add,
     settings,
+    dependence,
     populated,
     indexes::settings,
     comments::comments,
@@ -95,30 +96,18 @@ fn defaults(turn: &Turn<'_>) -> Vec<Statement> {
 }
 
 fn settings(turn: &Turn<'_>) -> Vec<Statement> {
-    let mut statements = Vec::new();
-    if turn.changed(State::parameters) {
-        let changes = options::reloptions(&turn.now.parameters(), &turn.after.parameters());
-        statements.extend(changes.iter().map(|what| turn.alter(what)));
+    let mut statements: Vec<_> = table::parameters(turn).iter().map(|what| turn.alter(what)).collect();
+    if turn.after.kind != "materialized view" {
+        return statements;
     }
-    statements.extend(columns_of_materialized(turn));
-    if turn.changed(|state| &state.access_method) && turn.after.kind == "materialized view" {
+    statements.extend(table::storage(turn));
+    if turn.changed(|state| &state.access_method) {
         let method = turn.after.access_method.as_deref().unwrap_or("heap");
         statements.push(turn.alter(&format!("SET ACCESS METHOD {}", quote::identifier(method))));
     }
     statements
 }
 
-/// Statistics targets of a materialized view's columns.
-fn columns_of_materialized(turn: &Turn<'_>) -> Vec<Statement> {
-    let mut statements = Vec::new();
-    for after in &turn.after.columns {
-        let Some(now) = turn.now.columns.iter().find(|now| now.name == after.name) else { continue };
-        let before = turn.column_before(after).map(|before| before.statistics);
-        if wanted(&now.statistics, before.as_ref(), &after.statistics) {
-            let target = after.statistics.unwrap_or(-1);
-            statements
-                .push(turn.alter(&format!("ALTER COLUMN {} SET STATISTICS {target}", quote::identifier(&after.name))));
-        }
-    }
-    statements
+fn dependence(turn: &Turn<'_>) -> Vec<Statement> {
+    turn.dependence()
 }

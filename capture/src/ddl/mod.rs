@@ -46,13 +46,14 @@ const STATE: [&str; 3] = [
 ];
 
 /// What captures, in the order of installation.
-const CAPTURE: [&str; 9] = [
+const CAPTURE: [&str; 10] = [
     include_str!("../../sql/schema.sql"),
     include_str!("../../sql/scan.sql"),
     include_str!("../../sql/capture.sql"),
     include_str!("../../sql/roles.sql"),
     include_str!("../../sql/events.sql"),
     include_str!("../../sql/publish.sql"),
+    include_str!("../../sql/uncaptured.sql"),
     include_str!("../../sql/tick.sql"),
     include_str!("../../sql/pins.sql"),
     include_str!("../../sql/secret.sql"),

@@ -103,6 +103,12 @@ pub(super) fn alter(turn: &Turn<'_>) -> Vec<Statement> {
     both.flat_map(|(now, after)| Altered { turn, now, before: turn.column_before(after), after }.statements()).collect()
 }
 
+/// How columns that both have are stored: all that can be altered of a materialized view's.
+pub(crate) fn storage(turn: &Turn<'_>) -> Vec<Statement> {
+    let both = turn.after.columns.iter().filter_map(|after| Some((find(turn.now, &after.name)?, after)));
+    both.flat_map(|(now, after)| Altered { turn, now, before: turn.column_before(after), after }.storage()).collect()
+}
+
 fn find<'a>(state: &'a State, name: &str) -> Option<&'a Column> {
     state.columns.iter().find(|column| column.name == name)
 }
@@ -156,7 +162,8 @@ impl<'a> Altered<'a> {
         if self.now.default.is_some() && self.now.generated.is_none() {
             statements.push(self.column("DROP DEFAULT"));
         }
-        let using = if self.now.generated.is_some() { String::new() } else { format!(" USING {name}::{to}") };
+        let stored = self.now.generated.is_none() && self.turn.now.kind == "table";
+        let using = if stored { format!(" USING {name}::{to}") } else { String::new() };
         let convert = self.column(&format!("TYPE {to}{collate}{using}"));
         statements.push(match self.turn.rewritten && self.turn.now.kind == "table" {
             false => convert,

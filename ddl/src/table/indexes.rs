@@ -5,7 +5,7 @@ use crate::state::{Index, State};
 use crate::statement::Statement;
 use crate::table::options::reloptions;
 use crate::table::renamed;
-use crate::turn::{Turn, wanted};
+use crate::turn::{Turn, dependences, wanted};
 
 /// Indexes that the source dropped. Those of constraints go with them, those of partitions with the partitioned table's.
 pub(crate) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
@@ -154,6 +154,9 @@ fn set_one(turn: &Turn<'_>, now: &Index, after: &Index) -> Vec<Statement> {
         if wanted(&target(now), before.map(target).as_ref(), &target(after)) {
             changes.push(format!("ALTER COLUMN {number} SET STATISTICS {}", target(after).unwrap_or(-1)));
         }
+    }
+    if wanted(&&now.depends, before.map(|index| &index.depends).as_ref(), &&after.depends) {
+        changes.extend(dependences(&now.depends, &after.depends));
     }
     changes.dedup();
     changes.iter().map(|what| alter_index(turn, &after.name, what)).collect()

@@ -14,8 +14,10 @@ pub(crate) mod indexes;
 pub(crate) mod options;
 mod settings;
 
+pub(crate) use columns::storage;
 pub(crate) use create::create;
 pub(crate) use options::{differences, in_option_list};
+pub(crate) use settings::parameters;
 
 use crate::quote;
 use crate::statement::Statement;

@@ -25,7 +25,7 @@ pub(super) fn settings(turn: &Turn<'_>) -> Vec<Statement> {
     statements
 }
 
-fn parameters(turn: &Turn<'_>) -> Vec<String> {
+pub(crate) fn parameters(turn: &Turn<'_>) -> Vec<String> {
     let mut changes = Vec::new();
     if turn.changed(State::parameters) {
         changes.extend(reloptions(&turn.now.parameters(), &turn.after.parameters()));

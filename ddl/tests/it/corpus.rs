@@ -3,7 +3,7 @@
 use crate::pair::{Pair, across_versions, on_all_versions};
 
 /// Made in this order, and then compared. A statement may need a version: `18: create …`.
-const MADE: &[&str] = &[
+pub(crate) const MADE: &[&str] = &[
     // schemas, types
     "create schema corpus; comment on schema corpus is 'c'",
     "create schema \"Odd \"\"Name\"\"\"; create table \"Odd \"\"Name\"\"\".\"T.x\" (\"a\"\"b\" int primary key)",
@@ -158,7 +158,7 @@ const MADE: &[&str] = &[
 ];
 
 /// What alters them.
-const ALTERED: &[&str] = &[
+pub(crate) const ALTERED: &[&str] = &[
     "alter type corpus.color add value 'blue' before 'green'; alter type corpus.pair add attribute c int cascade; \
      alter type corpus.color rename to colour",
     "alter type corpus.span rename to spann; alter type corpus.b set schema public; alter type public.b set schema \
@@ -211,7 +211,7 @@ const ALTERED: &[&str] = &[
 ];
 
 /// What drops them.
-const DROPPED: &[&str] = &[
+pub(crate) const DROPPED: &[&str] = &[
     "drop trigger tr on public.v; drop policy po on corpus2.ttt; drop rule ru on corpus2.ul; drop statistics \
      corpus2.st2, corpus2.st3",
     "drop view public.v; drop materialized view corpus2.mw; drop table corpus2.part, corpus2.px, corpus2.typed",
@@ -229,26 +229,23 @@ const DROPPED: &[&str] = &[
     "drop schema corpus2 cascade; drop schema \"odd.name\" cascade; drop aggregate public.all_of_them(*)",
 ];
 
-/// Statements for this version: those marked with another major version than one that it has are left out.
-fn for_version(statements: &[&'static str], major: u32) -> Vec<String> {
-    let part = |part: &str| {
-        let part = part.trim();
-        match part.split_once(": ").map(|(version, sql)| (version.parse::<u32>(), sql)) {
-            Some((Ok(version), sql)) => (version <= major).then(|| sql.to_owned()),
-            _ => Some(part.to_owned()),
+/// Statements for this version: a part between semicolons that begins with a newer major version (`17: create …`), and what
+/// follows it in the same text, is left out.
+pub(crate) fn for_version(statements: &[&'static str], major: u32) -> Vec<String> {
+    let known = |statement: &&str| {
+        let mut kept = Vec::new();
+        for part in statement.split("; ") {
+            let needs =
+                part.trim().split_once(": ").and_then(|(version, sql)| Some((version.parse::<u32>().ok()?, sql)));
+            match needs {
+                Some((version, _)) if version > major => break,
+                Some((_, sql)) => kept.push(sql),
+                None => kept.push(part),
+            }
         }
+        (!kept.is_empty()).then(|| kept.join("; "))
     };
-    statements
-        .iter()
-        .filter_map(|statement| {
-            let whole = part(statement)?;
-            Some(match whole.split_once("; 15: ") {
-                Some((first, second)) if major >= 15 => format!("{first}; {second}"),
-                Some((first, _)) => first.to_owned(),
-                None => whole,
-            })
-        })
-        .collect()
+    statements.iter().filter_map(known).collect()
 }
 
 #[test]

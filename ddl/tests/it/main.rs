@@ -3,8 +3,11 @@
 //! Both are databases of one cluster, which is made for each version that `WALCAST_TEST_PG` names.
 
 mod corpus;
+mod coverage;
 mod dump;
+mod forms;
 mod local;
+mod looks;
 mod pair;
 mod random;
 mod rows;

@@ -2,13 +2,13 @@
 
 use crate::pair::{Pair, on_all_versions};
 
-struct Case {
+pub(crate) struct Case {
     name: &'static str,
     /// Each is a simple query of its own.
-    sql: &'static [&'static str],
+    pub(crate) sql: &'static [&'static str],
 }
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     Case {
         name: "D01 several statements in one string",
         sql: &["create table d01 (a int); insert into d01 values (1); alter table d01 add b int"],

@@ -26,7 +26,10 @@ pub(crate) fn roles() -> String {
 fn d17_roles_are_made_altered_renamed_and_dropped() {
     everywhere(async |servers: &mut Servers| {
         let steps: &[&[&str]] = &[
-            &["create role r"],
+            &[
+                "create role r; create user u; create group gr; alter group gr add user u; alter user u with connection \
+               limit 2; drop user u; drop group gr",
+            ],
             &["alter role r login createdb noinherit connection limit 3 valid until '2031-02-03 04:05:06+00' \
                      password 'secret'; comment on role r is 'it''s'"],
             &["create role \"Odd \"\"role\"\"; --\"; create role \"user\" in role r; create role g role r admin \
@@ -191,9 +194,12 @@ fn d20_the_database_is_the_one_that_is_the_target() {
         servers
             .replicate(&["create role r; grant create on database src to r with grant option; revoke connect, \
              temp on database src from public; \
-             alter database src set work_mem = '2MB'"])
+             alter database src set work_mem = '2MB'; comment on database src is 'it''s'"])
             .await;
         servers.assert_same("settings", settings).await;
+        let comment =
+            "select shobj_description(oid, 'pg_database') from pg_database where datname = current_database()";
+        servers.assert_same("comment", comment).await;
         let has = "select string_agg(concat_ws(' ', nullif(x.grantee, 0)::regrole, x.privilege_type, \
              x.is_grantable), ', ' order by x.privilege_type) \
               from pg_database d, aclexplode(d.datacl) x where d.datname = current_database() and x.grantee <> \
