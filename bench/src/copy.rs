@@ -27,13 +27,13 @@ const JOBS: &str = "2";
 #[derive(Clone, Copy)]
 struct Shape {
     title: &'static str,
-    /// Rows for a full run; `$1` in the statements.
+    /// Rows for a full run: `$1` in the statements.
     rows: u32,
     make: &'static str,
 }
 
 /// About 1 GB each with a full number of rows.
-const SHAPES: [Shape; 2] = [
+const SHAPES: [Shape; 3] = [
     Shape {
         title: "Copy of a database: accounts as in pgbench, wide rows, and twenty small tables",
         rows: 4_000_000,
@@ -42,11 +42,7 @@ const SHAPES: [Shape; 2] = [
             CREATE TABLE accounts (aid int PRIMARY KEY, bid int REFERENCES branches, balance int, filler char(84));
             INSERT INTO accounts SELECT g, 1 + g % 100, g, '' FROM generate_series(1, $1) g;
             CREATE INDEX ON accounts (bid);
-            CREATE TABLE wide (id bigint PRIMARY KEY, at timestamptz, price numeric, ratio float8, name text, doc jsonb, tag uuid,
-                note text);
-            INSERT INTO wide SELECT g, '2024-01-01'::timestamptz + g * interval '1 s', g * 1.25, g / 7.0, 'name ' || g,
-                jsonb_build_object('id', g, 'list', ARRAY[g, g + 1]), md5(g::text)::uuid, repeat(md5(g::text), 6)
-                FROM generate_series(1, $1 / 4) g;
+            $WIDE FROM generate_series(1, $1 / 4) g;
             CREATE INDEX ON wide (at);
             CREATE INDEX ON wide (name);
             DO $do$BEGIN FOR i IN 1..20 LOOP
@@ -55,12 +51,24 @@ const SHAPES: [Shape; 2] = [
             END LOOP; END$do$",
     },
     Shape {
-        title: "Copy of a database with one large table",
+        title: "Copy of a database with one large table of narrow rows",
         rows: 7_000_000,
         make: "CREATE TABLE accounts (aid int PRIMARY KEY, bid int, balance int, filler char(84));
             INSERT INTO accounts SELECT g, 1 + g % 100, g, '' FROM generate_series(1, $1) g",
     },
+    Shape {
+        title: "Copy of a database with one large table of wide rows",
+        rows: 2_600_000,
+        make: "$WIDE FROM generate_series(1, $1) g",
+    },
 ];
+
+/// A table of wide rows, and the beginning of the statement that fills it: `$WIDE` in the statements.
+const WIDE: &str =
+    "CREATE TABLE wide (id bigint PRIMARY KEY, at timestamptz, price numeric, ratio float8, name text, doc jsonb,
+        tag uuid, note text);
+    INSERT INTO wide SELECT g, '2024-01-01'::timestamptz + g * interval '1 s', g * 1.25, g / 7.0, 'name ' || g,
+        jsonb_build_object('id', g, 'list', ARRAY[g, g + 1]), md5(g::text)::uuid, repeat(md5(g::text), 6)";
 
 /// Who copies.
 #[derive(Clone, Debug)]
@@ -107,7 +115,7 @@ impl Lab {
         source.create_database(SOURCE)?;
         let rows = options.scaled(shape.rows).to_string();
         let session = Session::connect(source.conninfo_unix(SOURCE))?;
-        session.run(&shape.make.replace("$1", &rows))?;
+        session.run(&shape.make.replace("$WIDE", WIDE).replace("$1", &rows))?;
         session.run("VACUUM ANALYZE")?;
         let directory = tempfile::Builder::new().prefix("walcast-bench-").tempdir()?;
         let lab = Lab { source, target, directory };

@@ -216,6 +216,11 @@ fn content(session: &Session, workload: Workload) -> anyhow::Result<Vec<String>>
 
 /// Durability as PostgreSQL's defaults have it; without the background work that comes and goes between rounds.
 pub(crate) fn server() -> Result<Cluster, cluster::Error> {
+    server_settings().start()
+}
+
+/// The same, not started yet.
+pub(crate) fn server_settings() -> cluster::Builder {
     let settings = [
         ("shared_buffers", "512MB"),
         ("max_wal_size", "16GB"),
@@ -227,5 +232,5 @@ pub(crate) fn server() -> Result<Cluster, cluster::Error> {
         ("max_worker_processes", "24"),
         ("max_logical_replication_workers", "16"),
     ];
-    settings.iter().fold(Cluster::builder().fsync(true), |builder, (name, value)| builder.set(name, *value)).start()
+    settings.iter().fold(Cluster::builder().fsync(true), |builder, (name, value)| builder.set(name, *value))
 }

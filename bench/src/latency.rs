@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use cluster::Conninfo;
 
 use crate::feed::{Feed, Route, Side, wait_for};
 use crate::interrupt;
@@ -24,16 +25,17 @@ use crate::sql::Session;
 use crate::walcast;
 use crate::workload::Workload;
 
-const SECONDS: f64 = 20.0;
+pub(crate) const SECONDS: f64 = 20.0;
 /// Written before the probes count: sessions prepare their statements, caches fill.
 const WARM_UP: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_millis(5);
 const POLL_PAUSE: Duration = Duration::from_micros(100);
 const WRITERS: u32 = 4;
-/// How long the last probe may take to arrive.
+/// How long a probe may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const OBJECTS: &str = "
+/// What writers and prober need on the source and on targets.
+pub(crate) const OBJECTS: &str = "
     CREATE TABLE bench_probe (n bigint PRIMARY KEY);
     CREATE FUNCTION bench_write() RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
@@ -110,44 +112,66 @@ fn one_round(lab: &Lab, side: &Side, route: &Route, rate: u32, length: Duration)
 type Sighting = (i64, Instant);
 
 fn observe(lab: &Lab, feed: &mut dyn Feed, database: &str, rate: u32, length: Duration) -> anyhow::Result<LatencyRun> {
-    let (begin, end) = (Instant::now() + WARM_UP, Instant::now() + WARM_UP + length);
-    let (last_probe, broken) = (AtomicI64::new(i64::MAX), AtomicBool::new(false));
-    let guarded = |result: anyhow::Result<_>| result.inspect_err(|_| broken.store(true, Ordering::Relaxed));
-    thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS).map(|index| scope.spawn(move || write(lab, rate, index, end))).collect();
-        let prober = scope.spawn(|| guarded(probe(lab, end, &last_probe)));
-        let poller = scope.spawn(|| poll(lab, database, end + PATIENCE, &last_probe, &broken));
-        let usage = usage_between(feed, begin, end);
-        let commits = joined(prober)?;
-        let sightings = joined(poller)?;
-        let written = writers.into_iter().map(joined).sum::<anyhow::Result<u64>>()?;
-        Ok(LatencyRun {
-            usage: usage?,
-            latencies: latencies(&commits, &sightings, begin)?,
-            rate: written as f64 / (WARM_UP + length).as_secs_f64(),
-        })
-    })
+    let target = lab.target.conninfo_unix(database);
+    let observed = beside(lab, &[target], rate, |begin| {
+        let before = feed.usage()?;
+        sleep_until(begin + length)?;
+        Ok(feed.usage()?.since(&before))
+    })?;
+    Ok(LatencyRun { usage: observed.given, latencies: observed.latencies, rate: observed.rate })
 }
 
-fn usage_between(feed: &mut dyn Feed, begin: Instant, end: Instant) -> anyhow::Result<crate::measure::Usage> {
-    sleep_until(begin)?;
-    let before = feed.usage()?;
-    sleep_until(end)?;
-    Ok(feed.usage()?.since(&before))
+/// What was seen while something went on.
+pub(crate) struct Observed<T> {
+    /// What it gave.
+    pub(crate) given: T,
+    /// Of all probes on all targets, in milliseconds, sorted; never empty.
+    pub(crate) latencies: Vec<f64>,
+    /// Transactions per second that were written.
+    pub(crate) rate: f64,
+}
+
+/// Writes, probes and looks at the targets for as long as `work` takes, which is called once the probes count.
+pub(crate) fn beside<T>(
+    lab: &Lab,
+    targets: &[Conninfo],
+    rate: u32,
+    work: impl FnOnce(Instant) -> anyhow::Result<T>,
+) -> anyhow::Result<Observed<T>> {
+    let started = Instant::now();
+    let (stop, broken, last_probe) = (&AtomicBool::new(false), &AtomicBool::new(false), &AtomicI64::new(i64::MAX));
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS).map(|index| scope.spawn(move || write(lab, rate, index, stop))).collect();
+        let prober =
+            scope.spawn(|| probe(lab, stop, last_probe).inspect_err(|_| broken.store(true, Ordering::Relaxed)));
+        let poller = |target: &Conninfo| {
+            let target = target.clone();
+            scope.spawn(move || poll(target, last_probe, broken))
+        };
+        let pollers: Vec<_> = targets.iter().map(poller).collect();
+        let begin = started + WARM_UP;
+        let given = sleep_until(begin).and_then(|()| work(begin));
+        stop.store(true, Ordering::Relaxed);
+        let written = writers.into_iter().map(joined).sum::<anyhow::Result<u64>>()?;
+        let rate = written as f64 / started.elapsed().as_secs_f64();
+        let commits = joined(prober)?;
+        let sightings = pollers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Observed { given: given?, latencies: latencies(&commits, &sightings, begin)?, rate })
+    })
 }
 
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Writes its share of `rate` until `end`; gives the number of transactions.
-fn write(lab: &Lab, rate: u32, index: u32, end: Instant) -> anyhow::Result<u64> {
+/// Writes its share of `rate` until it is told to stop; gives the number of transactions.
+fn write(lab: &Lab, rate: u32, index: u32, stop: &AtomicBool) -> anyhow::Result<u64> {
     let session = Session::connect(lab.source_conninfo(Transport::Unix))?;
     let statement = session.prepare("SELECT bench_write()")?;
     let period = Duration::from_secs(u64::from(WRITERS)) / rate;
     let mut next = Instant::now() + period * index / WRITERS;
     let mut written = 0;
-    while next < end && Instant::now() < end {
+    while !stop.load(Ordering::Relaxed) {
         sleep_until(next)?;
         session.execute(&statement)?;
         written += 1;
@@ -156,13 +180,13 @@ fn write(lab: &Lab, rate: u32, index: u32, end: Instant) -> anyhow::Result<u64> 
     Ok(written)
 }
 
-fn probe(lab: &Lab, end: Instant, last_probe: &AtomicI64) -> anyhow::Result<Vec<Sighting>> {
+fn probe(lab: &Lab, stop: &AtomicBool, last_probe: &AtomicI64) -> anyhow::Result<Vec<Sighting>> {
     let session = Session::connect(lab.source_conninfo(Transport::Unix))?;
     let statement = session.prepare("INSERT INTO bench_probe VALUES ($1)")?;
     let mut commits = Vec::new();
     let mut next = Instant::now();
     for number in 1.. {
-        if next >= end {
+        if stop.load(Ordering::Relaxed) {
             break;
         }
         sleep_until(next)?;
@@ -175,25 +199,19 @@ fn probe(lab: &Lab, end: Instant, last_probe: &AtomicI64) -> anyhow::Result<Vec<
 }
 
 /// Looks until the last probe is there; gives the moments at which the largest number had grown.
-fn poll(
-    lab: &Lab,
-    database: &str,
-    deadline: Instant,
-    last_probe: &AtomicI64,
-    broken: &AtomicBool,
-) -> anyhow::Result<Vec<Sighting>> {
-    let session = Session::connect(lab.target.conninfo_unix(database))?;
+fn poll(target: Conninfo, last_probe: &AtomicI64, broken: &AtomicBool) -> anyhow::Result<Vec<Sighting>> {
+    let session = Session::connect(target)?;
     let statement = session.prepare("SELECT coalesce(max(n), 0) FROM bench_probe")?;
     let mut sightings: Vec<Sighting> = Vec::new();
-    let mut seen = 0;
+    let (mut seen, mut moved) = (0, Instant::now());
     while seen < last_probe.load(Ordering::Relaxed) && !broken.load(Ordering::Relaxed) {
         let number = session.number(&statement)?;
         let now = Instant::now();
         if number > seen {
             sightings.push((number, now));
-            seen = number;
+            (seen, moved) = (number, now);
         }
-        if now > deadline {
+        if now.duration_since(moved) > PATIENCE {
             bail!("probe {} has not arrived within {} s", seen + 1, PATIENCE.as_secs());
         }
         interrupt::pause(POLL_PAUSE)?;
@@ -201,10 +219,11 @@ fn poll(
     Ok(sightings)
 }
 
-/// The latencies of the probes committed after `begin`, in milliseconds, sorted.
-fn latencies(commits: &[Sighting], sightings: &[Sighting], begin: Instant) -> anyhow::Result<Vec<f64>> {
-    let measured = commits.iter().filter(|(_, committed)| *committed >= begin);
-    let mut latencies = measured.map(|commit| latency(commit, sightings)).collect::<anyhow::Result<Vec<_>>>()?;
+/// The latencies of the probes committed after `begin` on each target, in milliseconds, sorted.
+fn latencies(commits: &[Sighting], targets: &[Vec<Sighting>], begin: Instant) -> anyhow::Result<Vec<f64>> {
+    let measured = || commits.iter().filter(|(_, committed)| *committed >= begin);
+    let on_targets = targets.iter().flat_map(|sightings| measured().map(|commit| latency(commit, sightings)));
+    let mut latencies = on_targets.collect::<anyhow::Result<Vec<_>>>()?;
     latencies.sort_by(f64::total_cmp);
     percentile(&latencies, 0.5).context("no probe was committed")?;
     Ok(latencies)
@@ -217,7 +236,7 @@ fn latency(&(number, committed): &Sighting, sightings: &[Sighting]) -> anyhow::R
     Ok((seen.saturating_duration_since(committed).as_secs_f64() - before) * 1e3)
 }
 
-fn sleep_until(moment: Instant) -> anyhow::Result<()> {
+pub(crate) fn sleep_until(moment: Instant) -> anyhow::Result<()> {
     /// The longest time for which a signal is not noticed.
     const STEP: Duration = Duration::from_millis(100);
     loop {
@@ -239,14 +258,14 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let commits = [(1, at(0)), (2, at(10)), (3, at(20)), (4, at(30))];
         let sightings = [(1, at(1)), (3, at(24)), (4, at(28))];
-        let found = latencies(&commits, &sightings, at(10)).unwrap();
+        let found = latencies(&commits, &[sightings.into()], at(10)).unwrap();
         assert_eq!(found.iter().map(|ms| ms.round()).collect::<Vec<_>>(), [-2.0, 4.0, 14.0]);
     }
 
     #[test]
     fn a_probe_that_was_never_seen_is_an_error() {
         let start = Instant::now();
-        let error = latencies(&[(7, start)], &[(6, start)], start).unwrap_err();
+        let error = latencies(&[(7, start)], &[vec![(6, start)]], start).unwrap_err();
         assert_eq!(error.to_string(), "probe 7 was never seen");
         assert!(latencies(&[], &[], start).is_err());
     }

@@ -5,6 +5,7 @@
 //! backlog   slot ─▶ subscription ─▶ target             slot ─▶ walcast ─▶ target
 //! latency   writes at a steady pace + probes ─▶ subscription or walcast ─▶ when does the target show the probe?
 //! copy      database ─▶ pg_dump and pg_restore, pgcopydb, or walcast bootstrap ─▶ database
+//! copy-lag  writes at a steady pace + probes ─▶ two targets of walcast, while it copies a third
 //! ddl       commands on a source with and without walcast's event triggers; its ticker beside an idle source
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 mod backlog;
 mod copy;
+mod copy_lag;
 mod ddl;
 mod drain;
 mod feed;
@@ -33,6 +35,7 @@ mod tables;
 mod walcast;
 mod workload;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -64,12 +67,15 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     if options.wants(Measurement::Latency) {
         latency::measure(options, &sides, &mut report)?;
     }
+    let program = sides.iter().find_map(feed::Side::walcast_program);
     if options.wants(Measurement::Copy) {
-        let walcast = sides.iter().find_map(feed::Side::walcast_program);
-        copy::measure(options, walcast.map(std::path::PathBuf::as_path), &mut report)?;
+        copy::measure(options, program.map(PathBuf::as_path), &mut report)?;
     }
-    let walcast = sides.iter().find_map(feed::Side::walcast_program);
-    if let Some(program) = walcast.filter(|_| options.wants(Measurement::Ddl)) {
+    let Some(program) = program else { return Ok(()) };
+    if options.wants(Measurement::CopyLag) {
+        copy_lag::measure(options, program, &mut report)?;
+    }
+    if options.wants(Measurement::Ddl) {
         ddl::measure(options, program, &mut report)?;
     }
     Ok(())

@@ -58,6 +58,8 @@ pub(crate) enum Measurement {
     Latency,
     /// A whole database, against pg_dump with pg_restore and against pgcopydb.
     Copy,
+    /// The latency of two targets while a third is copied.
+    CopyLag,
     /// The cost of capturing DDL on the source.
     Ddl,
     /// All of them.

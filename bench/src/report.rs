@@ -116,6 +116,46 @@ pub(crate) struct Latency {
     pub(crate) series: Vec<LatencySeries>,
 }
 
+/// One run beside which a target was copied, or none was.
+pub(crate) struct CopyLagRun {
+    /// Of the copy, or how long it was looked.
+    pub(crate) elapsed: Duration,
+    /// In milliseconds, sorted; never empty.
+    pub(crate) latencies: Vec<f64>,
+    pub(crate) rate: f64,
+}
+
+/// The runs of one variant.
+pub(crate) struct CopyLagSeries {
+    pub(crate) name: &'static str,
+    pub(crate) runs: Vec<CopyLagRun>,
+}
+
+impl CopyLagSeries {
+    pub(crate) fn new(name: &'static str) -> CopyLagSeries {
+        CopyLagSeries { name, runs: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, round: usize, run: CopyLagRun) {
+        let [p50, p99] = [0.5, 0.99].map(|share| percentile(&run.latencies, share).unwrap_or(f64::NAN));
+        let (round, name, seconds) = (round + 1, self.name, run.elapsed.as_secs_f64());
+        eprintln!("copy-lag, round {round}: {name} {seconds:.1} s, p50 {p50:.2} p99 {p99:.2} ms");
+        self.runs.push(run);
+    }
+
+    pub(crate) fn percentile(&self, share: f64) -> anyhow::Result<Spread> {
+        Spread::of(self.runs.iter().filter_map(|run| percentile(&run.latencies, share)))
+    }
+}
+
+/// The latency of two targets beside the copy of a third. Ratios are to the first of them.
+pub(crate) struct CopyLag {
+    pub(crate) rate: u32,
+    /// Of the database that is copied, indexes included.
+    pub(crate) bytes: u64,
+    pub(crate) series: Vec<CopyLagSeries>,
+}
+
 /// What was measured, printed and written section by section.
 ///
 /// Sections that the file has already and that are not measured again stay.
@@ -144,6 +184,11 @@ impl Report {
     /// Adds a section.
     pub(crate) fn latency(&mut self, measured: &Latency) -> anyhow::Result<()> {
         self.add(&tables::latency(measured)?)
+    }
+
+    /// Adds a section.
+    pub(crate) fn copy_lag(&mut self, measured: &CopyLag) -> anyhow::Result<()> {
+        self.add(&tables::copy_lag(measured)?)
     }
 
     /// Adds a section as text that begins with its heading, or puts it in the place of the one with this heading.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::goals::{self, Goal};
 use crate::measure::{Spread, Usage};
-use crate::report::{Copied, Latency, Series, Throughput, Work};
+use crate::report::{Copied, CopyLag, Latency, Series, Throughput, Work};
 use crate::workload::Workload;
 
 /// Names of contenders, as their sides give them.
@@ -140,6 +140,25 @@ pub(crate) fn latency(measured: &Latency) -> anyhow::Result<String> {
         writeln!(text, "| {ratio_p50:.2} | {ratio_p99:.2} | {} |", used(usages)?)?;
     }
     Ok(text + &goals::table(&latency_goals(measured)?))
+}
+
+pub(crate) fn copy_lag(measured: &CopyLag) -> anyhow::Result<String> {
+    let CopyLag { rate, bytes, series } = measured;
+    let mut text = format!("## Latency of two targets beside {rate} transactions/s while a third is copied, tcp\n\n");
+    writeln!(text, "A database of {:.0} MiB, indexes included; probes of both targets.\n", mebibytes(*bytes))?;
+    text.push_str("| | seconds | written/s | p50 ms | p95 ms | p99 ms | ratio p50 | p99 |\n");
+    text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    let Some(base) = series.first() else { return Ok(text) };
+    for one in series {
+        let [p50, p95, p99] = [one.percentile(0.5)?, one.percentile(0.95)?, one.percentile(0.99)?];
+        let seconds = Spread::of(one.runs.iter().map(|run| run.elapsed.as_secs_f64()))?;
+        let written = Spread::of(one.runs.iter().map(|run| run.rate))?.median;
+        write!(text, "| {} | {} | {written:.0} | {} ", one.name, shown(&seconds), shown(&p50))?;
+        let ratios = [(p50, 0.5), (p99, 0.99)].map(|(own, share)| Ok(own.median / base.percentile(share)?.median));
+        let [of_p50, of_p99]: [anyhow::Result<f64>; 2] = ratios;
+        writeln!(text, "| {} | {} | {:.2} | {:.2} |", shown(&p95), shown(&p99), of_p50?, of_p99?)?;
+    }
+    Ok(text)
 }
 
 fn latency_goals(measured: &Latency) -> anyhow::Result<Vec<Goal>> {

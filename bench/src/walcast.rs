@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use cluster::Conninfo;
 use serde::Serialize;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -23,6 +24,8 @@ use crate::sql::APPLICATION;
 
 /// The slot that `setup` makes. Nobody reads it: contenders read copies of the base slot.
 pub(crate) const SETUP_SLOT: &str = "walcast";
+/// The target that is copied while others are measured.
+const COPY: &str = "copy";
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -74,6 +77,7 @@ pub(crate) fn set_up(program: &Path, lab: &Lab) -> anyhow::Result<()> {
 /// `walcast run` with a log directory of its own.
 pub(crate) struct Service<'lab> {
     lab: &'lab Lab,
+    configuration: Configuration,
     program: PathBuf,
     slot: String,
     databases: Vec<String>,
@@ -105,8 +109,32 @@ impl<'lab> Service<'lab> {
         start: Start,
     ) -> anyhow::Result<Service<'lab>> {
         let service = Service::configure(program, lab, &route.name, route.transport, route.databases())?;
-        service.command("bootstrap", &["--no-copy", "--all"])?;
+        service.declare_equal()?;
         Ok(Service { start, ..service })
+    }
+
+    /// The same, with one more target that [`Service::copy`] copies.
+    pub(crate) fn with_one_to_copy(
+        program: &Path,
+        lab: &'lab Lab,
+        route: &Route,
+        target: &Conninfo,
+    ) -> anyhow::Result<Service<'lab>> {
+        let mut service = Service::configure(program, lab, &route.name, route.transport, route.databases())?;
+        service.configuration.target.push(Target { name: COPY.to_string(), conninfo: target.to_string() });
+        service.write_configuration()?;
+        service.declare_equal()?;
+        Ok(service)
+    }
+
+    fn declare_equal(&self) -> anyhow::Result<()> {
+        let names = self.databases.iter().map(String::as_str);
+        self.command("bootstrap", &["--no-copy"].into_iter().chain(names).collect::<Vec<_>>())
+    }
+
+    /// Copies the target that was made for it.
+    pub(crate) fn copy(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.command("bootstrap", &[&[COPY], arguments].concat())
     }
 
     fn configure(
@@ -128,9 +156,9 @@ impl<'lab> Service<'lab> {
             http: Http { listen: listen.to_string() },
             target: databases.iter().map(target).collect(),
         };
-        fs::write(directory.path().join("walcast.toml"), toml::to_string(&configuration)?)?;
-        Ok(Service {
+        let service = Service {
             lab,
+            configuration,
             program: program.to_path_buf(),
             slot: slot.to_string(),
             databases,
@@ -140,7 +168,14 @@ impl<'lab> Service<'lab> {
             before: Usage::default(),
             peak_anonymous: 0,
             directory,
-        })
+        };
+        service.write_configuration()?;
+        Ok(service)
+    }
+
+    fn write_configuration(&self) -> anyhow::Result<()> {
+        let text = toml::to_string(&self.configuration)?;
+        fs::write(self.directory.path().join("walcast.toml"), text).context("could not write a configuration")
     }
 
     fn base_command(&self) -> Command {
@@ -264,7 +299,7 @@ impl Feed for Service<'_> {
     fn applied(&mut self) -> anyhow::Result<Option<PgLsn>> {
         let Some(status) = self.status()? else { return Ok(None) };
         self.peak_anonymous = self.peak_anonymous.max(anonymous_memory_of(self.running()?.pid())?);
-        applied_by_all(&status)
+        applied_by_all(&status, &self.databases)
     }
 
     fn usage(&mut self) -> anyhow::Result<Usage> {
@@ -276,10 +311,11 @@ impl Feed for Service<'_> {
     }
 }
 
-/// The smallest position of the targets; `None` when one has none yet.
-fn applied_by_all(status: &Value) -> anyhow::Result<Option<PgLsn>> {
+/// The smallest position of the targets of these names; `None` when one has none yet.
+fn applied_by_all(status: &Value, names: &[String]) -> anyhow::Result<Option<PgLsn>> {
     let targets = status["targets"].as_array().context("walcast's status has no targets")?;
-    let positions = targets.iter().map(applied_by).collect::<anyhow::Result<Vec<_>>>()?;
+    let named = targets.iter().filter(|target| names.iter().any(|name| target["name"] == **name));
+    let positions = named.map(applied_by).collect::<anyhow::Result<Vec<_>>>()?;
     // `None` is smaller than any position.
     Ok(positions.into_iter().min().flatten())
 }
@@ -337,17 +373,19 @@ mod tests {
         let status = parse_answer(answer).unwrap();
         assert_eq!(position(&status, "/log/durable_lsn").unwrap(), Some(PgLsn::from(0x1_0000_00A0)));
         assert_eq!(position(&status, "/targets/0/applied_lsn").unwrap(), None);
-        assert_eq!(applied_by_all(&status).unwrap(), None);
         assert!(position(&status, "/targets/1/applied_lsn").is_err());
     }
 
     #[test]
-    fn the_slowest_target_counts() {
-        let status = |first| serde_json::json!({"targets": [{"applied_lsn": first}, {"applied_lsn": "0/B0"}]});
-        assert_eq!(applied_by_all(&status(Some("0/A0"))).unwrap(), Some(PgLsn::from(0xA0)));
-        assert_eq!(applied_by_all(&status(None)).unwrap(), None);
-        let stopped = serde_json::json!({"targets": [{"name": "t", "state": "stopped", "last_error": "no row"}]});
-        assert!(applied_by_all(&stopped).is_err());
+    fn the_slowest_of_the_named_targets_counts() {
+        let target = |name: &str, applied: Option<&str>| serde_json::json!({"name": name, "applied_lsn": applied});
+        let status = |first| serde_json::json!({"targets": [target("a", first), target("b", Some("0/B0"))]});
+        let both = ["a", "b"].map(String::from);
+        assert_eq!(applied_by_all(&status(Some("0/A0")), &both).unwrap(), Some(PgLsn::from(0xA0)));
+        assert_eq!(applied_by_all(&status(None), &both).unwrap(), None);
+        assert_eq!(applied_by_all(&status(None), &both[1..]).unwrap(), Some(PgLsn::from(0xB0)));
+        let stopped = serde_json::json!({"targets": [{"name": "a", "state": "stopped", "last_error": "no row"}]});
+        assert!(applied_by_all(&stopped, &both).is_err());
     }
 
     #[test]

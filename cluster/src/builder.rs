@@ -13,6 +13,7 @@ pub struct Builder {
     pub(crate) password: Option<String>,
     pub(crate) initdb_arguments: Vec<String>,
     pub(crate) settings: Vec<(String, String)>,
+    pub(crate) directory: Option<PathBuf>,
 }
 
 #[derive(Clone, Default)]
@@ -75,6 +76,14 @@ impl Builder {
     pub fn fsync(self, on: bool) -> Builder {
         let value = if on { "on" } else { "off" };
         self.set("fsync", value).set("full_page_writes", value)
+    }
+
+    /// Keeps everything in this directory, for example of a tmpfs, which the server's user has to be able to enter.
+    /// Default: the system's directory for temporary files.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Builder {
+        self.directory = Some(directory.into());
+        self
     }
 
     /// Sets a parameter of the server; the last one counts.

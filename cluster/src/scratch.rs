@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use rustix::fs::{FlockOperation, flock};
@@ -24,11 +24,21 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes an empty one.
+    /// Makes an empty one among the system's temporary files.
     pub(crate) fn new(owner: Owner) -> Result<Scratch, Error> {
         static SWEEP: Once = Once::new();
         let parent = owner.temporary_root();
         SWEEP.call_once(|| sweep(&parent));
+        Scratch::make(owner, parent)
+    }
+
+    /// Makes an empty one in `parent`, which the owner can enter.
+    pub(crate) fn new_in(owner: Owner, parent: &Path) -> Result<Scratch, Error> {
+        sweep(parent);
+        Scratch::make(owner, parent.to_path_buf())
+    }
+
+    fn make(owner: Owner, parent: PathBuf) -> Result<Scratch, Error> {
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent);
         let directory = directory.map_err(Error::file("make a directory in", parent))?;
         let everyone_enters = Permissions::from_mode(0o711);

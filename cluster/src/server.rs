@@ -68,7 +68,10 @@ impl Cluster {
             arguments: builder.initdb_arguments.clone(),
         };
         let template = Template::obtain(&options, owner)?;
-        let directory = Scratch::new(owner)?;
+        let directory = match &builder.directory {
+            Some(parent) => Scratch::new_in(owner, parent)?,
+            None => Scratch::new(owner)?,
+        };
         template.copy_to(&directory.path().join("data"), owner)?;
         let mut cluster = Cluster {
             installation: options.installation,
