@@ -37,6 +37,10 @@ pub(crate) const LATENCY_P50: Bounds = at_most(1.5, 1.2);
 pub(crate) const LATENCY_P99: Bounds = at_most(1.2, 1.0);
 /// Peak resident memory of walcast with eight targets, in MiB.
 pub(crate) const MEMORY: Bounds = at_most(256.0, 128.0);
+/// Over a long way, the last tenth against the first: rate, anonymous memory, open files.
+pub(crate) const LASTING_RATE: Bounds = at_least(0.95, 1.0);
+pub(crate) const LASTING_MEMORY: Bounds = at_most(1.1, 1.0);
+pub(crate) const LASTING_FILES: Bounds = at_most(1.05, 1.0);
 /// The number of targets of which [`WALSENDERS`] and [`MEMORY`] speak.
 pub(crate) const MANY: u32 = 8;
 
@@ -89,7 +93,7 @@ impl Goal {
         match (within(self.bounds.least), within(self.bounds.aim)) {
             (_, true) => "aim",
             (true, false) => "held",
-            (false, false) => "**missed**",
+            (false, false) => MISSED,
         }
     }
 
@@ -100,6 +104,7 @@ impl Goal {
     }
 }
 
+const MISSED: &str = "**missed**";
 /// By this line the rows are found again in a section that was written before.
 const HEAD: &str = "| what must hold | least | aim | measured | |";
 const RULE: &str = "| --- | --- | --- | --- | --- |";
@@ -126,6 +131,11 @@ fn rows_as_table(rows: impl Iterator<Item = String>) -> String {
     text
 }
 
+/// How many goals of a section were missed.
+pub(crate) fn missed(section: &str) -> usize {
+    rows(section).filter(|row| row.contains(MISSED)).count()
+}
+
 /// The rows of the goals in a section.
 fn rows(section: &str) -> impl Iterator<Item = &str> {
     let behind_head = section.lines().skip_while(|line| *line != HEAD).skip(2);
@@ -150,6 +160,7 @@ mod tests {
         let section = format!("## T\n\n| | seconds |\n| --- | --- |\n| native | 1 |\n{}\nend\n", table(&goals));
         let found: Vec<_> = rows(&section).collect();
         assert_eq!(found, ["| a | ≥ 1 | ≥ 1.2 | 1.10 | held |", "| b | ≤ 256 | ≤ 128 | 20.00 | aim |"]);
+        assert_eq!((missed(&section), missed(&table(&[Goal::new("c", DRAIN, 0.5)]))), (0, 1));
         assert_eq!(collected([section.as_str(), "## U\n"].into_iter()), table(&goals));
         assert_eq!(collected(["## U\n"].into_iter()), "");
     }

@@ -6,6 +6,7 @@
 //! latency   writes at a steady pace + probes ─▶ subscription or walcast ─▶ when does the target show the probe?
 //! copy      database ─▶ pg_dump and pg_restore, pgcopydb, or walcast bootstrap ─▶ database
 //! copy-lag  writes at a steady pace + probes ─▶ two targets of walcast, while it copies a third
+//! horizon   slot with twenty million changes ─▶ walcast ─▶ two targets: rate, memory and open files over time
 //! ddl       commands on a source with and without walcast's event triggers; its ticker beside an idle source
 //! ```
 //!
@@ -22,6 +23,7 @@ mod ddl;
 mod drain;
 mod feed;
 mod goals;
+mod horizon;
 mod interrupt;
 mod lab;
 mod latency;
@@ -40,6 +42,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::feed::Side;
 use crate::options::{Measurement, Options};
 use crate::report::Report;
 
@@ -67,16 +70,19 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     if options.wants(Measurement::Latency) {
         latency::measure(options, &sides, &mut report)?;
     }
-    let program = sides.iter().find_map(feed::Side::walcast_program);
+    let program = sides.iter().find_map(Side::walcast_program);
     if options.wants(Measurement::Copy) {
         copy::measure(options, program.map(PathBuf::as_path), &mut report)?;
     }
-    let Some(program) = program else { return Ok(()) };
+    let Some(program) = program else { return report.finish(options.strict) };
     if options.wants(Measurement::CopyLag) {
         copy_lag::measure(options, program, &mut report)?;
+    }
+    if options.wants(Measurement::Horizon) {
+        horizon::measure(options, &Side::Walcast(program.clone()), &mut report)?;
     }
     if options.wants(Measurement::Ddl) {
         ddl::measure(options, program, &mut report)?;
     }
-    Ok(())
+    report.finish(options.strict)
 }

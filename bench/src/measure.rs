@@ -40,6 +40,12 @@ pub(crate) fn anonymous_memory_of(pid: u32) -> anyhow::Result<u64> {
     kibibytes(pid, "RssAnon:")
 }
 
+/// How many files and sockets a process has open.
+pub(crate) fn descriptors_of(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/fd");
+    Ok(fs::read_dir(&path).with_context(|| format!("could not read {path}"))?.count() as u64)
+}
+
 /// A line of `/proc/PID/status`, in bytes.
 fn kibibytes(pid: u32, name: &str) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/status");
@@ -120,6 +126,7 @@ mod tests {
     #[test]
     fn this_process_has_used_cpu_and_memory() {
         let pid = std::process::id();
+        assert!(descriptors_of(pid).unwrap() > 2);
         assert!(anonymous_memory_of(pid).unwrap() > 10_000);
         assert!(peak_memory_of(pid).unwrap() > 100_000);
         while cpu_of(pid).unwrap().is_zero() {}

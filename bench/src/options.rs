@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Transactions per second beside which latency is measured.
     #[arg(long, value_delimiter = ',', default_value = "500", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: Vec<u32>,
+    /// Fail when a figure is not what it must be at least.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Measure one side alone.
     #[arg(long, value_enum)]
     only: Option<Only>,
@@ -60,6 +63,8 @@ pub(crate) enum Measurement {
     Copy,
     /// The latency of two targets while a third is copied.
     CopyLag,
+    /// Rate, memory and open files over twenty million changes.
+    Horizon,
     /// The cost of capturing DDL on the source.
     Ddl,
     /// All of them.
@@ -113,6 +118,11 @@ impl Options {
     pub(crate) fn scaled(&self, full: u32) -> u32 {
         // In range: clap refused factors that are not, and `as` saturates.
         ((f64::from(full) * self.scale()).round() as u32).max(1)
+    }
+
+    /// `full` transactions of what takes minutes, scaled; a quick run has a tenth of that again.
+    pub(crate) fn long(&self, full: u32) -> u32 {
+        self.scaled(if self.quick { full / 10 } else { full })
     }
 
     /// The seconds of one round of the latency test.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cluster::Installation;
 
 use crate::goals;
@@ -156,6 +156,25 @@ pub(crate) struct CopyLag {
     pub(crate) series: Vec<CopyLagSeries>,
 }
 
+/// A long way in tenths.
+pub(crate) struct Horizon {
+    pub(crate) targets: u32,
+    pub(crate) changes: u32,
+    pub(crate) tenths: Vec<Tenth>,
+}
+
+/// A tenth of the way: sizes are the largest that were seen.
+pub(crate) struct Tenth {
+    pub(crate) seconds: f64,
+    /// Of the source, applied.
+    pub(crate) wal_bytes: u64,
+    pub(crate) anonymous: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) log_bytes: u64,
+    /// The log's beginning moved.
+    pub(crate) trimmed: bool,
+}
+
 /// What was measured, printed and written section by section.
 ///
 /// Sections that the file has already and that are not measured again stay.
@@ -163,12 +182,13 @@ pub(crate) struct Report {
     file: Option<PathBuf>,
     /// Under what circumstances the sections of this run came to be.
     circumstances: String,
+    missed: usize,
 }
 
 impl Report {
     pub(crate) fn new(options: &Options) -> anyhow::Result<Report> {
         let circumstances = format!("`{}`, {} rounds, {}", command(), options.rounds(), machine()?);
-        Ok(Report { file: options.result_file(), circumstances })
+        Ok(Report { file: options.result_file(), circumstances, missed: 0 })
     }
 
     /// Adds a section.
@@ -191,9 +211,23 @@ impl Report {
         self.add(&tables::copy_lag(measured)?)
     }
 
+    /// Adds a section.
+    pub(crate) fn horizon(&mut self, measured: &Horizon) -> anyhow::Result<()> {
+        self.add(&tables::horizon(measured)?)
+    }
+
+    /// The end of a run: an error when figures were missed and none may be.
+    pub(crate) fn finish(&self, strict: bool) -> anyhow::Result<()> {
+        if strict && self.missed > 0 {
+            bail!("{} figures are not what they must be at least", self.missed);
+        }
+        Ok(())
+    }
+
     /// Adds a section as text that begins with its heading, or puts it in the place of the one with this heading.
     pub(crate) fn add(&mut self, section: &str) -> anyhow::Result<()> {
         println!("{section}");
+        self.missed += goals::missed(section);
         let Some(file) = &self.file else { return Ok(()) };
         let before = match fs::read_to_string(file) {
             Ok(text) => text,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::goals::{self, Goal};
 use crate::measure::{Spread, Usage};
-use crate::report::{Copied, CopyLag, Latency, Series, Throughput, Work};
+use crate::report::{Copied, CopyLag, Horizon, Latency, Series, Tenth, Throughput, Work};
 use crate::workload::Workload;
 
 /// Names of contenders, as their sides give them.
@@ -159,6 +159,31 @@ pub(crate) fn copy_lag(measured: &CopyLag) -> anyhow::Result<String> {
         writeln!(text, "| {} | {} | {:.2} | {:.2} |", shown(&p95), shown(&p99), of_p50?, of_p99?)?;
     }
     Ok(text)
+}
+
+pub(crate) fn horizon(measured: &Horizon) -> anyhow::Result<String> {
+    let Horizon { targets, changes, tenths } = measured;
+    let mut text = format!("## Over {changes} changes of pgbench, to {targets} targets\n\n");
+    writeln!(text, "The slot holds all of it at the start; sizes are the largest in each tenth of the way.\n")?;
+    text.push_str("| tenth | seconds | changes/s | anonymous | open files | log | trimmed |\n");
+    text.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");
+    let all: f64 = tenths.iter().map(|tenth| tenth.wal_bytes as f64).sum();
+    let rate = |tenth: &Tenth| f64::from(*changes) * (tenth.wal_bytes as f64 / all) / tenth.seconds;
+    for (at, tenth) in tenths.iter().enumerate() {
+        write!(text, "| {} | {:.2} | {:.0} ", at + 1, tenth.seconds, rate(tenth))?;
+        let (anonymous, log) = (mebibytes(tenth.anonymous), mebibytes(tenth.log_bytes));
+        let trimmed = if tenth.trimmed { "yes" } else { "no" };
+        writeln!(text, "| {anonymous:.1} MiB | {} | {log:.0} MiB | {trimmed} |", tenth.descriptors)?;
+    }
+    let (Some(first), Some(last)) = (tenths.first(), tenths.last()) else { return Ok(text) };
+    let ratio = |figure: fn(&Tenth) -> u64| figure(last) as f64 / figure(first) as f64;
+    let goals = [
+        ("rate", goals::LASTING_RATE, rate(last) / rate(first)),
+        ("anonymous memory", goals::LASTING_MEMORY, ratio(|tenth| tenth.anonymous)),
+        ("open files", goals::LASTING_FILES, ratio(|tenth| tenth.descriptors)),
+    ];
+    let goal = |(name, bounds, ratio)| Goal::new(format!("Last tenth of {changes} changes: {name}"), bounds, ratio);
+    Ok(text + &goals::table(&goals.map(goal)))
 }
 
 fn latency_goals(measured: &Latency) -> anyhow::Result<Vec<Goal>> {

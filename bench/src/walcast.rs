@@ -18,7 +18,7 @@ use tokio_postgres::types::PgLsn;
 
 use crate::feed::{Feed, Route, wait_for};
 use crate::lab::{Lab, Transport};
-use crate::measure::{Usage, anonymous_memory_of, cpu_of, peak_memory_of};
+use crate::measure::{Usage, anonymous_memory_of, cpu_of, descriptors_of, peak_memory_of};
 use crate::process::{Program, last_lines, run};
 use crate::sql::APPLICATION;
 
@@ -46,6 +46,8 @@ struct Source {
 #[derive(Serialize)]
 struct Log {
     dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_size: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +68,19 @@ pub(crate) enum Start {
     FromSlot,
     /// The end of a pause of the targets, during which the log got everything.
     FromLog,
+}
+
+/// What is seen of a service at one moment.
+pub(crate) struct Condition {
+    /// By all of its targets.
+    pub(crate) applied: PgLsn,
+    /// Memory that is in no file.
+    pub(crate) anonymous: u64,
+    /// Files and sockets that are open.
+    pub(crate) descriptors: u64,
+    pub(crate) log_bytes: u64,
+    /// Where the log begins.
+    pub(crate) log_first: PgLsn,
 }
 
 /// Installs on the source what walcast needs there. Call it before the base slot is made.
@@ -127,6 +142,12 @@ impl<'lab> Service<'lab> {
         Ok(service)
     }
 
+    /// Call it before anything is in the log.
+    pub(crate) fn set_segment_size(&mut self, size: &'static str) -> anyhow::Result<()> {
+        self.configuration.log.segment_size = Some(size);
+        self.write_configuration()
+    }
+
     fn declare_equal(&self) -> anyhow::Result<()> {
         let names = self.databases.iter().map(String::as_str);
         self.command("bootstrap", &["--no-copy"].into_iter().chain(names).collect::<Vec<_>>())
@@ -152,7 +173,7 @@ impl<'lab> Service<'lab> {
         };
         let configuration = Configuration {
             source: Source { conninfo: lab.source_conninfo(transport).to_string(), slot: slot.to_string() },
-            log: Log { dir: directory.path().join("log") },
+            log: Log { dir: directory.path().join("log"), segment_size: None },
             http: Http { listen: listen.to_string() },
             target: databases.iter().map(target).collect(),
         };
@@ -218,6 +239,21 @@ impl<'lab> Service<'lab> {
             Some(status) if !status["log"].is_null() => position(&status, "/log/durable_lsn"),
             _ => Ok(None),
         }
+    }
+
+    /// How far it is and what it takes. `None` while that can't be told yet.
+    pub(crate) fn condition(&mut self) -> anyhow::Result<Option<Condition>> {
+        let Some(status) = self.status()? else { return Ok(None) };
+        let pid = self.running()?.pid();
+        let Some(applied) = applied_by_all(&status, &self.databases)? else { return Ok(None) };
+        let Some(log_first) = position(&status, "/log/first_lsn")? else { return Ok(None) };
+        Ok(Some(Condition {
+            applied,
+            anonymous: anonymous_memory_of(pid)?,
+            descriptors: descriptors_of(pid)?,
+            log_bytes: status["log"]["bytes"].as_u64().context("walcast's status has no size of the log")?,
+            log_first,
+        }))
     }
 
     /// Lets the log collect everything before `end` while the targets are paused, from before the first change on.
