@@ -16,6 +16,8 @@ use crate::tail::{self, Progress};
 
 /// How often a directory is listed again when files vanish while they are being opened.
 const LISTINGS_MAX: usize = 10;
+/// How often a tail is looked at that seems damaged, each time somewhere else.
+const LOOKS_MAX: usize = 10;
 
 /// A log's files as they were when it was made.
 pub struct Inspector {
@@ -73,6 +75,33 @@ pub fn inspect(dir: &Path) -> Result<Inspector, OpenError> {
     inspect_on(&RealFs, dir)
 }
 
+/// Whose log a directory holds, and where it begins and ends; `None` when there is no segment.
+///
+/// A service may be writing it meanwhile: a frame that was read before it was whole, with whole ones behind it, looks like
+/// damage. Damage is at the same place when one looks again.
+///
+/// # Errors
+/// When what is needed to tell is damaged, or cannot be read.
+pub fn overview(dir: &Path) -> Result<Option<(Identity, Overview)>, OpenError> {
+    overview_on(&RealFs, dir)
+}
+
+pub(crate) fn overview_on(fs: &dyn Fs, dir: &Path) -> Result<Option<(Identity, Overview)>, OpenError> {
+    let (mut looks, mut seen) = (1, None);
+    loop {
+        let inspector = inspect_on(fs, dir)?;
+        match inspector.overview() {
+            Err(OpenError::Damage(damage))
+                if looks < LOOKS_MAX && seen != Some((damage.path.clone(), damage.offset)) =>
+            {
+                seen = Some((damage.path, damage.offset));
+                looks += 1;
+            }
+            overview => return Ok(inspector.identity().cloned().zip(overview?)),
+        }
+    }
+}
+
 pub(crate) fn inspect_on(fs: &dyn Fs, dir: &Path) -> Result<Inspector, OpenError> {
     let mut attempts = 1;
     loop {
@@ -111,11 +140,8 @@ impl Inspector {
         self.files.first().map(|file| &file.header.identity)
     }
 
-    /// Where the log begins and ends, from its headers and its tail only; `None` when there is no segment.
-    ///
-    /// # Errors
-    /// When what is needed to tell is damaged.
-    pub fn overview(&self) -> Result<Option<Overview>, OpenError> {
+    /// From headers and the tail only.
+    fn overview(&self) -> Result<Option<Overview>, OpenError> {
         let Some(first) = self.files.first() else { return Ok(None) };
         let end_lsn = tail::scan_tail(&self.files)?.end.end_lsn;
         let bytes = self.files.iter().map(|file| file.header.size).sum();

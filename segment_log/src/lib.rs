@@ -40,6 +40,8 @@ mod fs;
 mod fs_memory;
 mod header;
 mod inspect;
+#[cfg(test)]
+mod inspect_tests;
 mod log;
 #[cfg(test)]
 mod model_tests;
@@ -57,7 +59,7 @@ mod writer;
 pub use builder::{FRAME_TARGET_BYTES, FrameBuilder};
 pub use error::{AppendError, Class, Damage, FatalError, IoError, OpenError, ReadError};
 pub use frame::{Frame, FrameKind, Piece, Record, TransactionInfo};
-pub use inspect::{Inspector, Overview, Report, SegmentSummary, inspect};
+pub use inspect::{Inspector, Overview, Report, SegmentSummary, inspect, overview};
 pub use log::{Identity, Log, Options, Positions, open};
 pub use reader::Cursor;
 pub use syncer::DurableLsn;

@@ -317,7 +317,7 @@ fn an_inspector_sees_what_the_log_holds_while_it_is_open() {
     }
     let inspector = crate::inspect::inspect(&options.dir).unwrap();
     assert_eq!(inspector.identity(), Some(log.identity()));
-    let overview = inspector.overview().unwrap().unwrap();
+    let (_, overview) = crate::inspect::overview(&options.dir).unwrap().unwrap();
     assert_eq!((overview.first_lsn, overview.end_lsn), (options.start, Lsn::from_u64(0x2070)));
     let frames: Vec<_> = inspector.frames(Lsn::from_u64(0x2030), Lsn::from_u64(0x2050)).collect();
     let ends: Vec<u64> =

@@ -30,9 +30,7 @@ pub(super) fn inspect(dir: &Path) -> Result<Option<Inspected>> {
     if !dir.is_dir() {
         return Ok(None);
     }
-    let inspector = segment_log::inspect(dir)?;
-    let overview = inspector.overview()?;
-    Ok(inspector.identity().cloned().zip(overview).map(|(identity, overview)| Inspected { identity, overview }))
+    Ok(segment_log::overview(dir)?.map(|(identity, overview)| Inspected { identity, overview }))
 }
 
 /// Opens the log. A log that is there says itself whose it is, so that targets get what it holds while the source is
