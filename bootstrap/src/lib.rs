@@ -104,4 +104,6 @@ pub struct RolePolicy {
     pub passwords: bool,
     /// Roles that are never made.
     pub exclude: Vec<String>,
+    /// Roles that are on the target already, and may be altered there.
+    pub adopt: Vec<String>,
 }

@@ -82,6 +82,43 @@ fn a_role_that_a_target_had_is_neither_altered_nor_dropped_unless_it_is_adopted(
     mirror.finish(service);
 }
 
+/// Also those that nothing depends on yet, and none of them with more than the stream would give.
+#[test]
+fn x05_a_bootstrap_makes_roles_as_the_stream_does() {
+    let mirror = Mirror::new(1);
+    mirror.reconfigure(|text| text + "[roles]\nexclude = [\"local_only\"]\nadopt = [\"ours\"]\n");
+    mirror.at_target(0, "CREATE ROLE ours CONNECTION LIMIT 4; CREATE ROLE theirs CONNECTION LIMIT 4");
+    mirror.at_source(
+        "CREATE ROLE keeper SUPERUSER REPLICATION BYPASSRLS LOGIN; CREATE TABLE t (id int PRIMARY KEY);
+         ALTER TABLE t OWNER TO keeper; CREATE ROLE later VALID UNTIL '2035-01-01 00:00:00+00'; CREATE ROLE member LOGIN;
+         GRANT later, pg_write_server_files, pg_monitor TO member; COMMENT ON ROLE later IS 'x';
+         ALTER ROLE member SET work_mem = '8MB'; CREATE ROLE local_only; CREATE ROLE theirs; CREATE ROLE ours CONNECTION LIMIT 9",
+    );
+    mirror.walcast(&["setup"]);
+    let told = mirror.walcast(&["bootstrap", "berlin"]);
+    assert!(told.contains("keeper: SUPERUSER is not replicated"), "{told}");
+    let of = |sql: &str| mirror.at_target(0, sql).trim().to_owned();
+    let keeper = "SELECT rolsuper, rolreplication, rolbypassrls, rolcanlogin FROM pg_roles WHERE rolname = 'keeper'";
+    assert_eq!(of(keeper), "f|f|f|t");
+    let memberships = "SELECT string_agg(roleid::regrole::text, ',' ORDER BY 1) FROM pg_auth_members
+        WHERE member = 'member'::regrole";
+    assert_eq!(of(memberships), "later,pg_monitor");
+    assert_eq!(of("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'member'::regrole"), "{work_mem=8MB}");
+    assert_eq!(of("SELECT shobj_description('later'::regrole, 'pg_authid')"), "x");
+    let ledger = "SELECT string_agg(name || ' ' || how, ',' ORDER BY name) FROM walcast.role";
+    assert_eq!(of(ledger), "keeper created,later created,member created,ours adopted");
+    let limits = "SELECT string_agg(rolconnlimit::text, ',' ORDER BY rolname) FROM pg_roles
+        WHERE rolname IN ('ours', 'theirs', 'local_only')";
+    assert_eq!(of(limits), "9,4");
+    let service = mirror.run();
+    mirror.at_source("GRANT SELECT ON t TO later; ALTER ROLE later CONNECTION LIMIT 7");
+    mirror.catch_up(&service);
+    assert_eq!(granted(&mirror, "later"), "SELECT");
+    assert_eq!(of("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'later'"), "7");
+    assert!(mirror.target_status(0)["pending_grants"].is_null());
+    mirror.finish(service);
+}
+
 /// Passwords and the verifiers that the server makes of them.
 const CANARIES: [&str; 5] = ["canary-role-Pa55", "canary-map-Pa55", "canary-server-Pa55", "SCRAM-SHA-256", "md5"];
 

@@ -95,6 +95,7 @@ pub(crate) async fn options(config: &Config, target: &Target, schema: Schema, ef
             create: config.roles.replicate,
             passwords: config.roles.passwords,
             exclude: config.roles.exclude.clone(),
+            adopt: config.roles.adopt.clone(),
         },
     })
 }
