@@ -99,7 +99,7 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
     one_line(&text)
 }
 
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

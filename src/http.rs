@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz`, `/readyz`, `/status`: reading only, for machines.
+//! `/metrics`, `/healthz`, `/readyz`, `/status` for machines, `/` for people: reading only.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,12 @@ use crate::service::Service;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+/// The page for people. It asks for `/status` and `/history` by itself.
+const PAGE: &str = include_str!("page.html");
+/// It asks nobody else for anything, whatever gets into it.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                           connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The version is part of Prometheus' text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -102,14 +109,16 @@ type Reply = Response<Full<Bytes>>;
 async fn respond(request: &Request<Incoming>, site: &Site) -> Reply {
     if request.method() != Method::GET {
         let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed\n");
-        reply.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET"));
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return reply;
     }
     match request.uri().path() {
         "/metrics" => metrics(site).await,
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => ready(&site.service, request.uri().query().unwrap_or_default()),
-        "/status" => status(&site.service),
+        "/status" => json(&site.service.status()),
+        "/history" => json(&site.service.history().shown()),
+        "/" => page(),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),
     }
 }
@@ -123,9 +132,15 @@ async fn metrics(site: &Site) -> Reply {
     }
 }
 
-fn status(service: &Service) -> Reply {
-    let body = serde_json::to_string(&service.status()).expect("plain texts and numbers can be written as JSON");
+fn json(value: &impl Serialize) -> Reply {
+    let body = serde_json::to_string(value).expect("plain texts and numbers can be written as JSON");
     reply(StatusCode::OK, JSON, body + "\n")
+}
+
+fn page() -> Reply {
+    let mut page = reply(StatusCode::OK, HTML, PAGE.to_owned());
+    page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    page
 }
 
 fn ready(service: &Service, query: &str) -> Reply {
@@ -182,7 +197,7 @@ fn text(code: StatusCode, body: &str) -> Reply {
 fn reply(code: StatusCode, content_type: &'static str, body: String) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(body)));
     *reply.status_mut() = code;
-    reply.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 
@@ -227,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn x13_only_the_four_pages_are_served_and_only_read() {
+    async fn x13_only_these_pages_are_served_and_only_read() {
         let text = "[source]\nconninfo = 'host=localhost'\n";
         let config = config::Config::parse(std::path::Path::new("walcast.toml"), text).unwrap();
         let shutdown = CancellationToken::new();
@@ -243,7 +258,9 @@ mod tests {
             ("GET /readyz", 503, TEXT),
             ("GET /readyz?target=x", 404, TEXT),
             ("GET /readyz?max_lag=5", 400, TEXT),
-            ("GET /", 404, TEXT),
+            ("GET /", 200, HTML),
+            ("GET /history", 200, JSON),
+            ("GET /page.html", 404, TEXT),
             ("GET /metrics/", 404, TEXT),
             ("POST /status", 405, TEXT),
             ("DELETE /metrics", 405, TEXT),

@@ -116,7 +116,8 @@ pub(crate) fn install() -> Result<PrometheusHandle> {
     Ok(handle)
 }
 
-fn builder() -> Result<PrometheusBuilder> {
+/// A recorder with the buckets of every histogram.
+pub(crate) fn builder() -> Result<PrometheusBuilder> {
     let failed = |e| Failure::because("could not set the metrics' buckets", &e);
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
@@ -155,6 +156,39 @@ mod tests {
             assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(!help.is_empty() && !help.ends_with('.'), "{name}: {help}");
         }
+    }
+
+    /// Names of metrics in a text, those of a histogram's series as the histogram's.
+    fn names_in(text: &str) -> std::collections::BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names = words.filter(|word| word.starts_with("walcast_") || word.starts_with("process_"));
+        let histogram = |name: &str| {
+            let of = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            of.filter(|of| ALL.iter().any(|(known, kind, ..)| known == of && *kind == Kind::Histogram))
+                .map(str::to_owned)
+        };
+        names.map(|name| histogram(name).unwrap_or_else(|| name.to_owned())).collect()
+    }
+
+    #[test]
+    fn dashboard_and_alerts_use_metrics_that_exist() {
+        let known = names_in(&ALL.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(" "));
+        for text in [include_str!("../grafana/walcast.json"), include_str!("../grafana/alerts.yml")] {
+            let unknown: Vec<_> = names_in(text).difference(&known).cloned().collect();
+            assert!(unknown.is_empty(), "{unknown:?}");
+        }
+        assert_eq!(names_in("max(walcast_nothing)").difference(&known).count(), 1);
+    }
+
+    #[test]
+    fn the_reference_has_every_metric_and_no_other() {
+        let document = include_str!("../docs/monitoring.md");
+        let (_, table) = document.split_once("<!-- made from").unwrap();
+        for (name, kind, _, help) in ALL {
+            let row = table.lines().find(|line| line.starts_with(&format!("| `{name}` | {} |", kind.as_str())));
+            assert!(row.is_some_and(|row| row.ends_with(&format!("| {help} |"))), "{name}: {row:?}");
+        }
+        assert_eq!(table.lines().filter(|line| line.starts_with("| `")).count(), ALL.len());
     }
 
     #[test]

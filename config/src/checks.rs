@@ -9,7 +9,7 @@ use connection::Conninfo;
 use toml::Spanned;
 
 use crate::raw::{self, Text};
-use crate::{Apply, Config, Error, Http, Log, Pattern, Place, Problem, Roles, Selection, Source, Target};
+use crate::{Apply, Config, Error, Hooks, Http, Log, Pattern, Place, Problem, Roles, Selection, Source, Target};
 use crate::{parse_duration, parse_size};
 
 const MIB: u64 = 1 << 20;
@@ -29,6 +29,7 @@ pub(crate) fn check(path: &Path, text: &str) -> Result<Config, Error> {
         source: file.source(&raw.source)?,
         log: file.log(&raw.log)?,
         http: file.http(&raw.http)?,
+        hooks: file.hooks(&raw.hooks)?,
         roles: roles(raw.roles),
         targets: file.targets(&raw.target, &apply)?,
     })
@@ -109,6 +110,16 @@ impl File<'_> {
         Ok(Http { listen })
     }
 
+    fn hooks(&self, raw: &raw::Hooks) -> Result<Hooks, Error> {
+        let on_error = raw.on_error.iter().map(|text| self.required(text, argument)).collect::<Result<Vec<_>, _>>()?;
+        let (timeout, interval) = (raw.on_error_timeout.as_ref(), raw.on_error_interval.as_ref());
+        Ok(Hooks {
+            on_error,
+            on_error_timeout: self.value(timeout, Duration::from_secs(30), time_for_a_program)?,
+            on_error_interval: self.value(interval, Duration::from_secs(300), parse_duration)?,
+        })
+    }
+
     fn apply(&self, over: &Apply, rows: Option<&Spanned<u32>>, delay: Option<&Text>) -> Result<Apply, Error> {
         if let Some(zero) = rows.filter(|r| *r.get_ref() == 0) {
             let problem = Problem::new("batch_max_rows is 0, less than 1", "10000 is the default");
@@ -186,6 +197,26 @@ fn directory(text: &str) -> Result<PathBuf, Problem> {
     match text.is_empty() || text.contains('\0') {
         true => Err(Problem::new("dir is not a path", "\"walcast-log\" is the default")),
         false => Ok(PathBuf::from(text)),
+    }
+}
+
+/// What a program can be given.
+fn argument(text: &str) -> Result<String, Problem> {
+    match text.is_empty() || text.contains('\0') {
+        true => Err(Problem::new(
+            "on_error has an empty part",
+            "write a program and its arguments as [\"/path\", \"argument\"]",
+        )),
+        false => Ok(text.to_owned()),
+    }
+}
+
+fn time_for_a_program(text: &str) -> Result<Duration, Problem> {
+    match parse_duration(text)? {
+        time if time < Duration::from_millis(1) => {
+            Err(Problem::new("on_error_timeout leaves the program no time", "\"30s\" is the default"))
+        }
+        time => Ok(time),
     }
 }
 

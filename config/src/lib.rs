@@ -38,6 +38,8 @@ pub struct Config {
     pub log: Log,
     /// The HTTP server.
     pub http: Http,
+    /// Programs that are told of what happens.
+    pub hooks: Hooks,
     /// Roles and grants.
     pub roles: Roles,
     /// The databases applied to; their names are unique.
@@ -99,6 +101,17 @@ pub struct Log {
 pub struct Http {
     /// `host:port`; `None` is no server. Default: `127.0.0.1:9464`.
     pub listen: Option<String>,
+}
+
+/// Programs that are told of what happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hooks {
+    /// The program, and its arguments, that is run when a target or the stream stops over an error. Default: none.
+    pub on_error: Vec<String>,
+    /// Time after which it is killed. Default: 30 s. Minimum: 1 ms.
+    pub on_error_timeout: Duration,
+    /// Time in which it is run once for the same target. Default: 5 min. Minimum: 0.
+    pub on_error_interval: Duration,
 }
 
 /// How changes are applied to a target.

@@ -15,6 +15,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) http: Http,
     #[serde(default)]
+    pub(crate) hooks: Hooks,
+    #[serde(default)]
     pub(crate) apply: Apply,
     #[serde(default)]
     pub(crate) roles: Roles,
@@ -46,6 +48,15 @@ pub(crate) struct Log {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Http {
     pub(crate) listen: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hooks {
+    #[serde(default)]
+    pub(crate) on_error: Vec<Text>,
+    pub(crate) on_error_timeout: Option<Text>,
+    pub(crate) on_error_interval: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]

@@ -105,7 +105,7 @@ impl Service {
     }
 
     fn target_samples(&self, page: &mut Page, target: &Target, head: Head) {
-        let (mut view, connected) = target.view(head);
+        let (mut view, connected) = target.view(head, |lsn| self.age(lsn));
         self.show_copying(&mut view);
         self.show_pending(&mut view);
         let (name, status) = (target.name(), target.watch().borrow().clone());
@@ -190,5 +190,71 @@ mod tests {
         let head = Head { lsn: Some(lsn(100)), silence: Duration::from_secs(7), unread: Duration::ZERO };
         assert_eq!(source_lag(head, Some(lsn(100))), Some((0, 7.0)));
         assert_eq!(source_lag(head, None), None);
+    }
+
+    /// A service with so many targets, none of which can be reached, all of which were given changes of so many tables.
+    fn crowded(targets: usize, tables: usize, directory: &std::path::Path) -> Service {
+        let mut text = "[source]\nconninfo = 'host=127.0.0.1'\n".to_owned();
+        for target in 0..targets {
+            text += &format!("[[target]]\nname = 'target-{target}'\nconninfo = 'host=127.0.0.1 port=1 user=nobody'\n");
+        }
+        let config = config::Config::parse(&directory.join("walcast.toml"), &text).unwrap();
+        let service = Service::new(config, tokio_util::sync::CancellationToken::new());
+        let identity = segment_log::Identity {
+            system_id: 1,
+            timeline: 1,
+            database: "app".to_owned(),
+            slot: "walcast".to_owned(),
+            publication: "walcast".to_owned(),
+        };
+        let (_, log) = segment_log::open(segment_log::Options {
+            dir: service.config.log.dir.clone(),
+            segment_size: 1 << 20,
+            retain_min: 0,
+            identity,
+            start: lsn(100),
+            on_sync: std::sync::Arc::new(|_| ()),
+        })
+        .unwrap();
+        service.start_targets(&log);
+        let names: Vec<String> = (0..tables).map(|table| format!("public.table_{table:05}")).collect();
+        let counts: Vec<_> = names.iter().zip(1..).map(|(name, changes)| (name.as_str(), changes)).collect();
+        for target in service.targets().values() {
+            for tier in TIERS {
+                target.observe(&applier::BatchReport {
+                    tier,
+                    changes: applier::Counts { inserts: 5, ..Default::default() },
+                    transactions: 1,
+                    duration: Duration::from_millis(7),
+                    tables: &counts,
+                });
+            }
+        }
+        service
+    }
+
+    /// 50 targets and 5,000 tables: what is shown is bounded, and made quickly. Without optimization it takes longer; the
+    /// limit that counts is that of a release.
+    #[tokio::test]
+    async fn many_targets_and_tables_are_shown_in_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = crate::metrics::builder().unwrap().build_recorder();
+        let handle = recorder.handle();
+        let service = metrics::with_local_recorder(&recorder, || crowded(50, 5000, directory.path()));
+        let mut best = Duration::MAX;
+        let mut text = String::new();
+        for _ in 0..5 {
+            let began = std::time::Instant::now();
+            text = metrics::with_local_recorder(&recorder, || service.exposition()) + &handle.render();
+            best = best.min(began.elapsed());
+        }
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        println!("{series} series, {} bytes, in {best:?}", text.len());
+        assert_eq!(text.matches("walcast_table_changes_total{").count(), TABLES_MAX);
+        assert!(text.contains("table=\"public.table_04999\"") && !text.contains("table=\"public.table_00000\""));
+        assert!(series < 15_000, "{series} series");
+        let limit = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
+        assert!(best < limit, "{best:?} for {series} series");
+        service.shutdown.cancel();
     }
 }

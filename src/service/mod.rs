@@ -8,7 +8,9 @@
 
 mod copying;
 mod gauges;
+mod history;
 mod hold;
+mod hooks;
 mod marks;
 mod monitor;
 mod observer;
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::Result;
 use crate::{control, http, metrics};
 use copying::Copying;
+use history::History;
 use hold::Holds;
 use monitor::SourceView;
 use pending::Pending;
@@ -79,6 +82,7 @@ pub(crate) struct Service {
     holds: Holds,
     recopying: Recopying,
     pending: Pending,
+    history: History,
     /// Only this target is applied to, and the log is kept for all.
     only: Option<String>,
     shutdown: CancellationToken,
@@ -102,9 +106,15 @@ impl Service {
             holds: Holds::default(),
             recopying: Recopying::default(),
             pending: Pending::default(),
+            history: History::default(),
             only: None,
             shutdown,
         }
+    }
+
+    /// The last minutes of every target.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
     }
 
     /// The log, once it is open.
@@ -149,6 +159,8 @@ async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: Promethe
     tasks.spawn(upkeep(handle, shutdown()));
     let (conninfo, slot) = (config.source.conninfo.clone(), config.source.slot.clone());
     tasks.spawn(monitor::run(conninfo, slot, service.source.clone(), shutdown()));
+    tasks.spawn(hooks::run(Arc::clone(service), shutdown()));
+    tasks.spawn(history::run(Arc::clone(service), shutdown()));
     answer_and_stream(service, tasks, || ()).await
 }
 

@@ -1,5 +1,7 @@
 //! From an applier's reports to metrics. Handles are kept, so that a report costs a few nanoseconds.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use applier::{BatchReport, DdlReport, Observer, Tier};
 use metrics::{Counter, Histogram, counter, histogram};
 
@@ -24,6 +26,7 @@ pub(crate) struct Recorder {
     skipped: Counter,
     rows: Histogram,
     durations: [Histogram; TIERS.len()],
+    changes: AtomicU64,
     tables: Tables,
 }
 
@@ -48,9 +51,15 @@ impl Recorder {
             skipped: counter!(DDL_SKIPPED, "target" => target.clone(), "kind" => "refused"),
             rows: histogram!(APPLY_BATCH_ROWS, "target" => target.clone()),
             durations: TIERS.map(duration),
+            changes: AtomicU64::new(0),
             tables: Tables::default(),
             target,
         }
+    }
+
+    /// Changes of all kinds.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
     }
 
     /// What was applied to which table.
@@ -65,6 +74,7 @@ impl Observer for Recorder {
         self.updates.increment(report.changes.updates);
         self.deletes.increment(report.changes.deletes);
         self.truncates.increment(report.changes.truncates);
+        self.changes.fetch_add(report.changes.total(), Relaxed);
         self.transactions.increment(report.transactions);
         self.rows.record(gauge_value(report.changes.total()));
         if let Some((_, duration)) = TIERS.iter().zip(&self.durations).find(|(tier, _)| **tier == report.tier) {

@@ -18,7 +18,7 @@ impl Service {
         let targets = self.targets();
         let of = |target: &config::Target| match targets.get(&target.name) {
             Some(running) => {
-                let mut view = running.view(head).0;
+                let mut view = running.view(head, |lsn| self.age(lsn)).0;
                 self.show_copying(&mut view);
                 self.show_set_aside(&mut view, &running.watch().borrow().recopy);
                 self.show_pending(&mut view);

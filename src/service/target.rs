@@ -1,7 +1,7 @@
 //! One target as the service holds it: the seam to `applier`.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use applier::{Command, Desired, State, Status, StoppedBy, TargetOptions};
 use decoder::{Lsn, PgTimestamp};
@@ -27,8 +27,6 @@ pub(crate) struct Target {
     recorder: Arc<Recorder>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    /// When it was last seen to have everything.
-    caught_up: Mutex<Instant>,
 }
 
 /// What the lag is measured against.
@@ -57,7 +55,7 @@ impl Target {
                 tracing::error!(target = label, error = with_causes(&error), "cannot apply");
             }
         });
-        Target { name, desired, commands, status, recorder, stop, task, caught_up: Mutex::new(Instant::now()) }
+        Target { name, desired, commands, status, recorder, stop, task }
     }
 
     /// Its name.
@@ -73,6 +71,17 @@ impl Target {
     /// What was applied to which table.
     pub(crate) fn tables(&self) -> &Tables {
         self.recorder.tables()
+    }
+
+    /// As the applier would.
+    #[cfg(test)]
+    pub(crate) fn observe(&self, report: &applier::BatchReport<'_>) {
+        applier::Observer::batch(&*self.recorder, report);
+    }
+
+    /// Changes that were applied since the start.
+    pub(crate) fn changes(&self) -> u64 {
+        self.recorder.changes()
     }
 
     /// The position below which it does not need the log any more; `None` while that is not known.
@@ -103,25 +112,14 @@ impl Target {
         }
     }
 
-    /// For status and metrics.
-    pub(crate) fn view(&self, head: Head) -> (status::Target, bool) {
+    /// For status and metrics. `age` says for how long the source has had WAL beyond a position.
+    pub(crate) fn view(&self, head: Head, age: impl Fn(Option<Lsn>) -> Duration) -> (status::Target, bool) {
         let current = self.status.borrow().clone();
         let mut view = view(&self.name, &current, head);
         if let (Some(seconds), true) = (&mut view.lag_seconds, is_blind(&current)) {
-            *seconds = seconds.max(self.behind_for(view.lag_bytes == Some(0)).as_secs_f64());
-        } else {
-            self.behind_for(true);
+            *seconds = seconds.max(age(current.applied_lsn).as_secs_f64());
         }
         (view, current.connected)
-    }
-
-    /// For how long it has been behind, as far as anybody looked.
-    fn behind_for(&self, caught_up: bool) -> Duration {
-        let mut last = self.caught_up.lock().unwrap_or_else(PoisonError::into_inner);
-        if caught_up {
-            *last = Instant::now();
-        }
-        last.elapsed()
     }
 }
 
