@@ -1,7 +1,7 @@
 //! Which of the schema's later parts belong to one table and can be made as soon as that is whole: its indexes, and the
 //! constraints that are indexes. Everything else waits for all tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Client, Row};
 
@@ -74,6 +74,20 @@ pub(crate) async fn sort(
         }
     }
     Ok(sorted)
+}
+
+/// These entries without the indexes that are on the target by now.
+pub(crate) async fn missing(
+    source: &Client,
+    dump: &Dump,
+    mut ids: Vec<u32>,
+    existing: &Existing,
+) -> Result<Vec<u32>, Error> {
+    let indexes = indexes(source).await?;
+    let is_there = |object| indexes.get(object).is_some_and(|index| existing.has(&index.name));
+    let there: BTreeSet<u32> = dump.post_data().filter(|entry| is_there(&entry.object)).map(|entry| entry.id).collect();
+    ids.retain(|id| !there.contains(id));
+    Ok(ids)
 }
 
 /// All indexes by the object that a dump has for them: the constraint, if it is one's.

@@ -274,7 +274,16 @@ impl Bootstrap {
             }
             self.ledger.reach(Phase::Rest).await?;
             let how = if state.phase == Phase::Rest { Restore::Again } else { Restore::New };
-            dump.restore_parallel(&rest, self.options.jobs, how).await?;
+            match dump.restore_parallel(&rest, self.options.jobs, how).await {
+                Err(error) if self.options.jobs > 1 => {
+                    tracing::debug!(%error, "made one by one");
+                    // What is there is dropped first, which an index that a parent's was attached to cannot be.
+                    let existing = Existing::read(client).await?;
+                    let rest = post_data::missing(&snapshot.keeper, dump, rest, &existing).await?;
+                    dump.restore_parallel(&rest, 1, Restore::Again).await?;
+                }
+                made => made?,
+            }
         }
         sequences::copy(&snapshot.keeper, client, progress).await?;
         finish::analyze_partitioned(client).await

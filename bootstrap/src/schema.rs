@@ -133,17 +133,10 @@ impl Dump {
     /// Makes these entries, `jobs` at a time, in an order that fits their dependencies.
     ///
     /// pg_restore learns from the rows in a dump which entries lock the same tables, and there are none in this one: two
-    /// may meet in a deadlock. So what failed at several jobs is made again one by one.
+    /// may meet in a deadlock.
     pub(crate) async fn restore_parallel(&self, ids: &[u32], jobs: usize, how: Restore) -> Result<(), Error> {
-        const DOING: &str = "make the rest of the schema";
         let at_once = format!("--jobs={jobs}");
-        match self.restore(DOING, ids, &["--exit-on-error", &at_once], how).await {
-            Err(error) if jobs > 1 => {
-                tracing::debug!(%error, "made one by one");
-                self.restore(DOING, ids, &["--exit-on-error"], Restore::Again).await
-            }
-            made => made,
-        }
+        self.restore("make the rest of the schema", ids, &["--exit-on-error", &at_once], how).await
     }
 
     async fn restore(&self, doing: &'static str, ids: &[u32], more: &[&str], how: Restore) -> Result<(), Error> {

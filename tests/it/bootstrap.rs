@@ -13,6 +13,8 @@ use crate::postgres::{DATABASE, sql};
 use crate::random::{Random, cycles};
 use crate::service::{CATCH_UP, Mirror, SMALL_SEGMENTS, Service, until};
 
+mod again;
+
 const EVERYTHING: &str = include_str!("sql/bootstrap.sql");
 /// What `setup` and the test's own load need beside.
 const SOON: Duration = Duration::from_secs(30);
