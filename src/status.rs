@@ -131,6 +131,10 @@ impl Status {
         for (name, pending) in self.targets.iter().flat_map(|t| t.pending_grants.iter().map(|p| (&t.name, p))) {
             let _ = writeln!(text, "{name}: {}: privileges wait for role {}", pending.object, pending.missing);
         }
+        for target in self.targets.iter().filter(|t| !t.set_aside.is_empty()) {
+            let tables = target.set_aside.join(", ");
+            let _ = writeln!(text, "{}: no changes until they are copied again: {tables}", target.name);
+        }
         for target in self.targets.iter().filter(|t| t.last_error.is_some()) {
             let _ = writeln!(text, "{}: {}", target.name, target.last_error.as_deref().unwrap_or_default());
         }
@@ -255,12 +259,14 @@ mod tests {
     fn the_text_names_everything_and_errors_last() {
         let mut status = example();
         status.targets[0].last_error = Some("no such table".into());
+        status.targets[0].set_aside = vec!["public.a".into(), "public.b".into()];
         let text = status.to_text();
         assert!(
             text.starts_with("source  streaming  received 0/10\nlog     0/1 to 0/10  64.0 MiB in 1 segment\n"),
             "{text}"
         );
-        assert!(text.ends_with("berlin: no such table\n"), "{text}");
+        let last = "berlin: no changes until they are copied again: public.a, public.b\nberlin: no such table\n";
+        assert!(text.ends_with(last), "{text}");
     }
 
     #[test]

@@ -127,18 +127,12 @@ async fn copy(service: &Arc<Service>, name: &str, table: &Table, tries: &mut u32
 }
 
 impl Service {
-    /// Tables that are set aside are behind, and nothing else shows it.
+    /// Tables that are set aside, and why copying them again fails, if it does.
     pub(super) fn show_set_aside(&self, view: &mut status::Target, tables: &[Table]) {
         view.set_aside = tables.iter().map(shown).collect();
-        if view.last_error.is_some() || view.set_aside.is_empty() {
-            return;
+        if view.last_error.is_none() && !view.set_aside.is_empty() {
+            let errors = self.recopying.errors();
+            view.last_error = errors.get(&view.name).map(|why| format!("tables are still to be copied again: {why}"));
         }
-        let (what, get) = match view.set_aside.len() {
-            1 => ("table", "is being copied again and gets"),
-            _ => ("tables", "are being copied again and get"),
-        };
-        let why = self.recopying.errors().get(&view.name).map(|why| format!(" ({why})")).unwrap_or_default();
-        let names = view.set_aside.join(", ");
-        view.last_error = Some(format!("{what} {names} {get} no changes meanwhile{why}"));
     }
 }
