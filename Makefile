@@ -1,7 +1,7 @@
 # The whole toolbox. Every target does its own set-up: see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-quick soak test-matrix fuzz
+.PHONY: help setup setup-tests demo test check bench bench-quick soak test-matrix fuzz
 
 SECONDS ?= 20
 
@@ -11,10 +11,13 @@ help: ## list what can be made
 setup: ## install PostgreSQL if it is missing and may be installed
 	@scripts/setup.sh
 
+setup-tests: ## the same for what only the tests need
+	@scripts/setup.sh tests
+
 demo: setup ## a source and two targets, load and comparison (SECONDS=20)
 	cargo run --release --locked -- demo --seconds $(SECONDS)
 
-test: setup ## all tests
+test: setup-tests ## all tests
 	@scripts/test.sh
 
 check: setup ## format, clippy, licences and sources of dependencies
@@ -25,13 +28,13 @@ check: setup ## format, clippy, licences and sources of dependencies
 bench: setup ## measure beside native logical replication, into bench/RESULTS.md
 	bench/run.sh
 
-bench-quick: setup ## one round at a tenth of the size, written nowhere
+bench-quick: setup ## one round of every part in small, written nowhere
 	bench/run.sh --quick
 
 soak: setup ## 100 kill -9 cycles with each of three seeds, and the other faults for long
 	@scripts/soak.sh
 
-test-matrix: setup ## the integration tests with PostgreSQL 14, 16, 17 and 18
+test-matrix: setup-tests ## the integration tests with PostgreSQL 14, 16, 17 and 18
 	@scripts/test-matrix.sh
 
 fuzz: setup ## fuzz every target for a minute (FUZZ_SECONDS=60)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a Debian machine with Rust ready for everything in the Makefile. It installs what is missing, when it may, and
-# else says what to install. It never stops or changes what runs already.
+# Makes a Debian machine with Rust ready for everything in the Makefile; for the tests with the argument "tests". It
+# installs what is missing, when it may, and else says what to install. It never stops or changes what runs already.
 set -euo pipefail
 
 fail() {
@@ -27,6 +27,11 @@ has_clients() {
 missing=()
 has_server && has_clients || missing+=(postgresql postgresql-contrib)
 command -v cc >/dev/null || missing+=(build-essential)
+# The tests start a Prometheus, and a browser for the web page.
+if [ "${1:-}" = tests ]; then
+    command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+    command -v chromium >/dev/null || missing+=(chromium)
+fi
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 as_root=()
