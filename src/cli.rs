@@ -2,14 +2,23 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use decoder::Lsn;
 
 use crate::failure::Failure;
 
+/// What a first day looks like.
+const EXAMPLES: &str = "\
+Examples:
+  walcast setup && walcast check   install what is needed on the source, look whether all is well
+  walcast run                      the service, until SIGTERM
+  walcast bootstrap berlin         copy a target while the service runs; after that it is kept up to date
+  walcast status --watch           states, positions and lag, every second
+  walcast verify berlin            compare a target with the source while both are written";
+
 /// Feeds many PostgreSQL databases from one logical replication slot.
 #[derive(Parser, Debug)]
-#[command(name = "walcast", version, about, disable_help_subcommand = true)]
+#[command(name = "walcast", version, about, disable_help_subcommand = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     /// The configuration file
     #[arg(short, long, global = true, value_name = "FILE", default_value = "walcast.toml")]
@@ -19,6 +28,9 @@ pub(crate) struct Cli {
     /// Default: info for run, warn for the other commands.
     #[arg(long, global = true, value_name = "LEVEL", env = "WALCAST_LOG")]
     pub log_level: Option<String>,
+    /// How it is logged: a line of text for each event, or a line of JSON
+    #[arg(long, global = true, value_name = "FORMAT", env = "WALCAST_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -31,6 +43,15 @@ impl Cli {
         let default = if service { "info,tokio_postgres=warn" } else { "warn" };
         self.log_level.as_deref().unwrap_or(default)
     }
+}
+
+/// How events are logged.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// What to do.
@@ -153,6 +174,16 @@ pub(crate) enum Command {
     },
     /// Remove everything that setup made, the slot included
     Teardown,
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one for each command
+    Man {
+        /// The directory, which is made if it is not there
+        directory: PathBuf,
+    },
 }
 
 /// What to look at in the log.

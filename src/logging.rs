@@ -5,19 +5,24 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::cli::LogFormat;
 use crate::failure::{Failure, Result};
 
-/// Starts logging at this level, or by this filter.
+/// Starts logging at this level, or by this filter. What an event says is in `fields` of its JSON.
 ///
 /// # Errors
 /// The level is not one.
-pub(crate) fn start(level: &str) -> Result<()> {
+pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(level).map_err(|_| {
         Failure::new(format!("\"{level}\" is not a log level"))
             .hint("write error, warn, info, debug, trace, or a filter such as \"info,applier=debug\"")
             .usage()
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stderr().is_terminal()).with_writer(OneLine).init();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(OneLine);
+    match format {
+        LogFormat::Text => subscriber.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use failure::{Failure, Result};
 
 fn main() -> ExitCode {
     let result = cli::parse().and_then(|cli| {
-        logging::start(cli.log_level())?;
+        logging::start(cli.log_level(), cli.log_format)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(worker_threads())
             .enable_all()
@@ -51,8 +51,11 @@ fn worker_threads() -> usize {
 }
 
 async fn dispatch(cli: &Cli) -> Result<()> {
-    if let Command::Demo { seconds } = cli.command {
-        return commands::demo::run(seconds).await;
+    match &cli.command {
+        Command::Demo { seconds } => return commands::demo::run(*seconds).await,
+        Command::Completions { shell } => return commands::manual::completions(*shell),
+        Command::Man { directory } => return commands::manual::pages(directory),
+        _ => {}
     }
     let config = config::Config::load(&cli.config)?;
     match &cli.command {
@@ -88,7 +91,9 @@ async fn dispatch(cli: &Cli) -> Result<()> {
             let range = commands::log::Range { after: *from, to: *to, table: table.as_deref() };
             commands::log::dump(&config, range, *json)
         }
-        Command::Demo { .. } => unreachable!("the demo was run above, without a configuration"),
+        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } => {
+            unreachable!("it was run above, without a configuration")
+        }
         Command::Teardown => commands::teardown::run(&config).await,
     }
 }

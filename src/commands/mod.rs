@@ -4,6 +4,8 @@ pub(crate) mod bootstrap;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod log;
+pub(crate) mod manual;
+mod paint;
 pub(crate) mod resync;
 pub(crate) mod run;
 pub(crate) mod setup;
@@ -11,6 +13,7 @@ pub(crate) mod status;
 pub(crate) mod targets;
 pub(crate) mod teardown;
 pub(crate) mod verify;
+mod watch;
 pub(crate) mod wait;
 
 use std::io::{self, Write};

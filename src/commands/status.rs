@@ -5,32 +5,31 @@ use std::time::Duration;
 
 use config::Config;
 
-use super::print;
+use super::{paint, print};
 use crate::control::{self, Answer, Request};
 use crate::failure::{Failure, Result};
 use crate::service::status_offline;
 use crate::status::Status;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Clears the terminal and goes to its upper left corner.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Shows where everything stands, from the service or, when it is down, from the log and the targets.
 ///
 /// # Errors
 /// The service went away while it was asked, or the log cannot be read.
 pub(crate) async fn run(config: &Config, json: bool, watch: bool) -> Result<()> {
+    if watch && !json && io::stdout().is_terminal() {
+        return super::watch::run(config).await;
+    }
     loop {
         let status = current(config).await?;
         let text = match (json, watch) {
+            (false, _) if paint::is_wanted() => paint::status(&status),
             (false, _) => status.to_text(),
             // One object per line can be read by another program while more of them come.
             (true, true) => encode(serde_json::to_string(&status))?,
             (true, false) => encode(serde_json::to_string_pretty(&status))?,
         };
-        if watch && !json && io::stdout().is_terminal() {
-            print(CLEAR)?;
-        }
         print(&text)?;
         if !watch {
             return Ok(());
@@ -39,7 +38,8 @@ pub(crate) async fn run(config: &Config, json: bool, watch: bool) -> Result<()> 
     }
 }
 
-async fn current(config: &Config) -> Result<Status> {
+/// Where everything stands now.
+pub(super) async fn current(config: &Config) -> Result<Status> {
     match control::ask(&config.log.dir, &Request::Status).await? {
         Some(Answer::Status(status)) => Ok(*status),
         Some(_) => Err(Failure::new("the service's answer does not fit the request")),
