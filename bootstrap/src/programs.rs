@@ -28,7 +28,12 @@ const ROOTS: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-"
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
     dir: PathBuf,
+    /// `pg_restore` begins with a setting that the target does not know.
+    pub(crate) too_new: bool,
 }
+
+/// From here on `pg_restore` sets `transaction_timeout`, whatever server it speaks to, and servers know it.
+const TRANSACTION_TIMEOUT_MAJOR: u32 = 17;
 
 impl Programs {
     /// Finds those that fit: not older than the source, and the oldest of those that are not older than the target, or
@@ -45,7 +50,12 @@ impl Programs {
         }
         let fitting = found.range(source_major.max(target_major)..).next();
         let newest = || found.range(source_major..).next_back();
-        let chosen = fitting.or_else(newest).map(|(_, dir)| Programs { dir: dir.clone() });
+        let is_new = |major: u32| major >= TRANSACTION_TIMEOUT_MAJOR;
+        let programs = |(major, dir): (&u32, &PathBuf)| Programs {
+            dir: dir.clone(),
+            too_new: is_new(*major) && !is_new(target_major),
+        };
+        let chosen = fitting.or_else(newest).map(programs);
         chosen.ok_or_else(|| Error::NoProgram {
             program: PG_DUMP,
             wanted: source_major,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use connection::Conninfo;
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, Row};
 
@@ -11,8 +12,8 @@ use crate::error::{Error, Whom};
 use crate::programs::{Anonymous, PG_DUMP, PG_RESTORE, Programs, Server};
 use crate::progress::Progress;
 use crate::snapshot::Snapshot;
-use crate::target;
 use crate::toc::{self, Entry, PG_CONSTRAINT};
+use crate::{session, target};
 
 /// `pg_dump` locks the tables as well: see [`crate::readers`].
 const LOCK_WAIT: &str = "--lock-wait-timeout=10000";
@@ -22,6 +23,8 @@ const READ: &str = "read what is not to be copied of the schema";
 /// For sessions of `pg_restore`: it gets an index built without the disk where it can.
 const RESTORE_OPTIONS: &str = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c client_min_messages=warning \
     -c idle_session_timeout=0";
+/// The same for a session of walcast's own.
+const SCRIPT_OPTIONS: &str = "SET maintenance_work_mem = '256MB'; RESET session_replication_role;";
 /// Where others are not to be slowed down, an index takes one process.
 const GENTLY: &str = " -c max_parallel_maintenance_workers=0";
 
@@ -30,6 +33,7 @@ pub(crate) struct Dump {
     programs: Programs,
     file: Anonymous,
     target: Server,
+    conninfo: Conninfo,
     entries: Vec<Entry>,
     /// Entries that come before the data.
     pre_data: BTreeSet<u32>,
@@ -71,8 +75,8 @@ impl Dump {
         programs.run(PG_DUMP, "dump the source's schema", &arguments, Some(&from)).await?;
         let gently = if options.max_rate.is_some() { GENTLY } else { "" };
         let target = Server::new(&options.target, &format!("{RESTORE_OPTIONS}{gently}"))?;
-        let dump =
-            Dump { programs, file, target, entries: Vec::new(), pre_data: BTreeSet::new(), digest: String::new() };
+        let (conninfo, entries, pre_data) = (options.target.clone(), Vec::new(), BTreeSet::new());
+        let dump = Dump { programs, file, target, conninfo, entries, pre_data, digest: String::new() };
         dump.read_contents(excluded).await
     }
 
@@ -150,8 +154,36 @@ impl Dump {
         if how == Restore::Again {
             arguments.extend(["--clean", "--if-exists"]);
         }
+        if self.programs.too_new {
+            arguments.retain(|argument| !argument.starts_with("--jobs") && *argument != "--exit-on-error");
+            return self.run_script(doing, &arguments).await;
+        }
         self.programs.run(PG_RESTORE, doing, &arguments, Some(&self.target)).await.map(drop)
     }
+
+    /// What `pg_restore` would say to the target, but for what that does not know.
+    async fn run_script(&self, doing: &'static str, arguments: &[&str]) -> Result<(), Error> {
+        let arguments = [&["-f", "-"], arguments].concat();
+        let script = self.programs.run(PG_RESTORE, doing, &arguments, None).await?;
+        let client = session::client(Whom::Target, &self.conninfo).await?;
+        let script = format!("{SCRIPT_OPTIONS}{}", for_older(&String::from_utf8_lossy(&script)));
+        client.batch_execute(&script).await.map_err(Whom::Target.doing(doing))
+    }
+}
+
+/// A script without what comes before and after all objects and is for psql, or for servers of version 17 and later.
+fn for_older(script: &str) -> String {
+    let mut script = script.replacen("\nSET transaction_timeout = 0;\n", "\n", 1);
+    let restrict = script.find("\n\\restrict ").map(|at| at + 1);
+    if let Some(at) = restrict.filter(|at| script[..*at].lines().all(|line| line.is_empty() || line.starts_with("--")))
+    {
+        let line = script[at..].lines().next().unwrap_or_default().to_owned();
+        script = script.replacen(&line, "", 1);
+        if let Some(end) = script.rfind(&line.replacen("restrict", "unrestrict", 1)) {
+            script.truncate(end);
+        }
+    }
+    script
 }
 
 fn list_of(ids: &[u32]) -> Result<Anonymous, Error> {
@@ -250,6 +282,18 @@ pub(crate) async fn unmet_foreign_keys(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_for_an_older_server_keeps_what_objects_hold() {
+        let script = "--\n-- PostgreSQL database dump\n--\n\n\\restrict k\n\nSET lock_timeout = 0;\n\
+            SET transaction_timeout = 0;\nCREATE FUNCTION f() AS '\n\\restrict k\n\\unrestrict k\n\
+            SET transaction_timeout = 0;\n';\n\n\\unrestrict k\n\n";
+        let kept = "--\n-- PostgreSQL database dump\n--\n\n\n\nSET lock_timeout = 0;\nCREATE FUNCTION f() AS '\n\
+            \\restrict k\n\\unrestrict k\nSET transaction_timeout = 0;\n';\n\n";
+        assert_eq!(for_older(script), kept);
+        let plain = "--\n\nSET lock_timeout = 0;\nCREATE FUNCTION f() AS '\n\\restrict k\n';\n";
+        assert_eq!(for_older(plain), plain);
+    }
 
     #[test]
     fn the_digest_is_of_statements_alone() {
