@@ -8,6 +8,7 @@ use std::time::Duration;
 use cluster::Cluster;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::ddl::definitions;
 use crate::load::{SCHEMA, SOURCE_SETTINGS, Source, under_load};
 use crate::postgres::{DATABASE, sql};
 use crate::random::{Random, cycles};
@@ -20,20 +21,6 @@ const EVERYTHING: &str = include_str!("sql/bootstrap.sql");
 const SOON: Duration = Duration::from_secs(30);
 /// The signal that a failpoint ends the process with.
 const ABORTED: i32 = 6;
-
-/// What `pg_dump` says of a database's schema without walcast's objects.
-fn schema(cluster: &Cluster) -> String {
-    let program = cluster.installation().client("pg_dump").unwrap();
-    let mut command = Command::new(program);
-    command.args(["--schema-only", "--exclude-schema=walcast", "-d", &cluster.conninfo(DATABASE).to_string()]);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    // Comments hold versions, \restrict a random key; walcast's publication and event triggers are the source's alone.
-    let is_own = |line: &str| line.contains("walcast_") || line.contains("walcast.");
-    let meant = |line: &&str| !line.starts_with("--") && !line.starts_with('\\') && !is_own(line);
-    text.lines().filter(meant).filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect()
-}
 
 /// Sequences, large objects, materialized views, roles.
 fn rest(cluster: &Cluster) -> String {
@@ -57,7 +44,7 @@ fn rest(cluster: &Cluster) -> String {
 fn assert_equal(mirror: &Mirror, at: usize) {
     let target = &mirror.targets[at];
     crate::compare::assert_same_rows(&mirror.source, target);
-    similar_asserts(&schema(&mirror.source), &schema(target));
+    similar_asserts(&definitions(&mirror.source), &definitions(target));
     similar_asserts(&rest(&mirror.source), &rest(target));
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cluster::Cluster;
 
-use crate::postgres::{DATABASE, sql};
+use crate::postgres::{DATABASE, is_mixed, pg_dump, sql};
 use crate::service::{CATCH_UP, Mirror, Service, until};
 
 /// Statements for psql under headings: each statement is a transaction unless it says otherwise.
@@ -79,8 +79,7 @@ fn everything(cluster: &Cluster) -> String {
 
 /// What `pg_dump` says of the schema, without walcast's own objects.
 pub(crate) fn definitions(cluster: &Cluster) -> String {
-    let program = cluster.installation().client("pg_dump").unwrap();
-    let mut command = Command::new(program);
+    let mut command = Command::new(pg_dump());
     command.args(["--schema-only", "--exclude-schema=walcast", "-d", &cluster.conninfo(DATABASE).to_string()]);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -88,7 +87,23 @@ pub(crate) fn definitions(cluster: &Cluster) -> String {
     // Comments hold versions, \restrict a random key; publication, event triggers and walcast's logins are of one side.
     let is_own = |line: &str| line.contains("walcast_") || line.contains("walcast.") || line.ends_with("TO walcast;");
     let meant = |line: &&str| !line.is_empty() && !line.starts_with("--") && !line.starts_with('\\') && !is_own(line);
-    text.lines().filter(meant).map(|line| format!("{line}\n")).collect()
+    let mixed = is_mixed();
+    text.lines()
+        .filter(meant)
+        .filter_map(|line| if mixed { whatever_version(line) } else { Some(line.to_owned()) })
+        .map(|line| line + "\n")
+        .collect()
+}
+
+/// Without what versions have in different words: everybody could create in `public` before 15, there is one more privilege
+/// on tables from 17 on, and from 18 on NOT NULL has a name that stays when its table is renamed.
+fn whatever_version(line: &str) -> Option<String> {
+    let version_tells = line.contains(" SCHEMA public ") || line.starts_with("GRANT ") || line.starts_with("REVOKE ");
+    let unnamed = match (line.split_once(" CONSTRAINT "), line.split_once(" NOT NULL")) {
+        (Some((column, _)), Some((_, rest))) => format!("{column} NOT NULL{rest}"),
+        _ => line.to_owned(),
+    };
+    (!version_tells).then_some(unnamed)
 }
 
 fn roles(cluster: &Cluster) -> String {

@@ -27,7 +27,7 @@ fn what_failed_beside_another_job_is_made_again_after_what_is_there() {
     mirror.walcast(&["bootstrap", "berlin", "--jobs", "2"]);
     assert_eq!(mirror.at_target(0, "SELECT last_value > 1 FROM walcast.refusals").trim(), "t", "nothing was refused");
     mirror.at_target(0, "DROP EVENT TRIGGER refuse");
-    similar_asserts(&schema(&mirror.source), &schema(&mirror.targets[0]));
+    similar_asserts(&definitions(&mirror.source), &definitions(&mirror.targets[0]));
     let service = mirror.run();
     mirror.finish(service);
 }
