@@ -40,57 +40,81 @@ macro_rules! metrics {
 
 metrics! {
     SOURCE_UP = Gauge "walcast_source_up" Count "1 while changes are streamed from the source";
-    SOURCE_CAPTURE_UP = Gauge "walcast_source_capture_up" Count "1 while DDL, roles and grants are captured as they should be";
+    SOURCE_CAPTURE_UP = Gauge "walcast_source_capture_up" Count
+        "1 while DDL, roles and grants are captured as they should be";
     SOURCE_CURRENT_LSN = Gauge "walcast_source_current_lsn" Bytes "Position where the source's WAL ends";
     SOURCE_RECEIVED_LSN = Gauge "walcast_source_received_lsn" Bytes "Position up to which the stream has been read";
-    SOURCE_LAG_BYTES = Gauge "walcast_source_lag_bytes" Bytes "WAL between the source's end and what it has decoded for the slot";
-    SOURCE_LAG_SECONDS = Gauge "walcast_source_lag_seconds" Seconds "Age of the oldest WAL that the source has not decoded for the slot";
-    SOURCE_SPOOL_BYTES = Gauge "walcast_source_spool_bytes" Bytes "Bytes on disk of transactions that have not committed yet";
-    SOURCE_SLOT_CONFIRMED_FLUSH_LSN = Gauge "walcast_source_slot_confirmed_flush_lsn" Bytes "Position that the slot knows to be on walcast's disk";
-    SOURCE_SLOT_RETAINED_BYTES = Gauge "walcast_source_slot_retained_bytes" Bytes "WAL that the source keeps for the slot";
-    SOURCE_SLOT_SAFE_BYTES = Gauge "walcast_source_slot_safe_bytes" Bytes "WAL that may be written before the slot is in danger, where max_slot_wal_keep_size is set";
-    SOURCE_SLOT_WAL_STATUS = Gauge "walcast_source_slot_wal_status" Count "1 for the slot's wal_status, which is the label kind";
+    SOURCE_LAG_BYTES = Gauge "walcast_source_lag_bytes" Bytes
+        "WAL between the source's end and what it has decoded for the slot";
+    SOURCE_LAG_SECONDS = Gauge "walcast_source_lag_seconds" Seconds
+        "Age of the oldest WAL that the source has not decoded for the slot";
+    SOURCE_SPOOL_BYTES = Gauge "walcast_source_spool_bytes" Bytes
+        "Bytes on disk of transactions that have not committed yet";
+    SOURCE_SLOT_CONFIRMED_FLUSH_LSN = Gauge "walcast_source_slot_confirmed_flush_lsn" Bytes
+        "Position that the slot knows to be on walcast's disk";
+    SOURCE_SLOT_RETAINED_BYTES = Gauge "walcast_source_slot_retained_bytes" Bytes
+        "WAL that the source keeps for the slot";
+    SOURCE_SLOT_SAFE_BYTES = Gauge "walcast_source_slot_safe_bytes" Bytes
+        "WAL that may be written before the slot is in danger, where max_slot_wal_keep_size is set";
+    SOURCE_SLOT_WAL_STATUS = Gauge "walcast_source_slot_wal_status" Count
+        "1 for the slot's wal_status, which is the label kind";
     DECODE_CHANGES = Counter "walcast_decode_changes_total" Count "Changes decoded, by kind";
     DECODE_BYTES = Counter "walcast_decode_bytes_total" Bytes "Bytes of pgoutput messages decoded";
     LOG_DURABLE_LSN = Gauge "walcast_log_durable_lsn" Bytes "Position up to which the log is fsynced";
     LOG_LAG_BYTES = Gauge "walcast_log_lag_bytes" Bytes "WAL between the source's end and what the log has fsynced";
-    LOG_LAG_SECONDS = Gauge "walcast_log_lag_seconds" Seconds "Age of the oldest WAL of which the log has not fsynced the changes";
+    LOG_LAG_SECONDS = Gauge "walcast_log_lag_seconds" Seconds
+        "Age of the oldest WAL of which the log has not fsynced the changes";
     LOG_SIZE_BYTES = Gauge "walcast_log_size_bytes" Bytes "Bytes of all segment files";
-    LOG_RETAIN_MAX_BYTES = Gauge "walcast_log_retain_max_bytes" Bytes "Size of the log at which targets that are behind become desync";
+    LOG_RETAIN_MAX_BYTES = Gauge "walcast_log_retain_max_bytes" Bytes
+        "Size of the log at which targets that are behind become desync";
     LOG_SEGMENTS = Gauge "walcast_log_segments" Count "Number of segment files";
     LOG_FSYNC_DURATION_SECONDS = Histogram "walcast_log_fsync_duration_seconds" Seconds "Duration of the log's fsyncs";
     LOG_DISK_FULL = Gauge "walcast_log_disk_full" Count "1 while the stream waits because the log's disk is full";
-    LOG_DISK_FREE_BYTES = Gauge "walcast_log_disk_free_bytes" Bytes "Bytes that walcast may still write to the log's disk";
+    LOG_DISK_FREE_BYTES = Gauge "walcast_log_disk_free_bytes" Bytes
+        "Bytes that walcast may still write to the log's disk";
     LOG_DISK_SIZE_BYTES = Gauge "walcast_log_disk_size_bytes" Bytes "Size of the log's disk";
     TARGET_UP = Gauge "walcast_target_up" Count "1 while there is a session with the target";
     TARGET_STATE = Gauge "walcast_target_state" Count "1 for the target's state, which is the label kind";
     TARGET_TIER = Gauge "walcast_target_tier" Count "1 for the tier by which the last batch was applied";
     TARGET_APPLIED_LSN = Gauge "walcast_target_applied_lsn" Bytes "Position committed on the target";
     TARGET_CHECKPOINT_LSN = Gauge "walcast_target_checkpoint_lsn" Bytes "Position flushed to disk on the target";
-    TARGET_LAG_BYTES = Gauge "walcast_target_lag_bytes" Bytes "WAL between the source's end and what the target applied";
-    TARGET_LAG_SECONDS = Gauge "walcast_target_lag_seconds" Seconds "Age of the oldest transaction not applied to the target";
-    TARGET_FLUSH_LAG_BYTES = Gauge "walcast_target_flush_lag_bytes" Bytes "WAL between the source's end and what the target has flushed to disk";
-    TARGET_FLUSH_LAG_SECONDS = Gauge "walcast_target_flush_lag_seconds" Seconds "Age of the oldest transaction not flushed to disk on the target";
-    TARGET_TABLES_SET_ASIDE = Gauge "walcast_target_tables_set_aside" Count "Tables that get no changes until they are copied again";
-    TARGET_PENDING_GRANTS = Gauge "walcast_target_pending_grants" Count "Privileges that wait for roles which the target lacks";
+    TARGET_LAG_BYTES = Gauge "walcast_target_lag_bytes" Bytes
+        "WAL between the source's end and what the target applied";
+    TARGET_LAG_SECONDS = Gauge "walcast_target_lag_seconds" Seconds
+        "Age of the oldest transaction not applied to the target";
+    TARGET_FLUSH_LAG_BYTES = Gauge "walcast_target_flush_lag_bytes" Bytes
+        "WAL between the source's end and what the target has flushed to disk";
+    TARGET_FLUSH_LAG_SECONDS = Gauge "walcast_target_flush_lag_seconds" Seconds
+        "Age of the oldest transaction not flushed to disk on the target";
+    TARGET_TABLES_SET_ASIDE = Gauge "walcast_target_tables_set_aside" Count
+        "Tables that get no changes until they are copied again";
+    TARGET_PENDING_GRANTS = Gauge "walcast_target_pending_grants" Count
+        "Privileges that wait for roles which the target lacks";
     APPLY_CHANGES = Counter "walcast_apply_changes_total" Count "Changes applied, by kind";
     APPLY_TRANSACTIONS = Counter "walcast_apply_transactions_total" Count "Source transactions applied";
-    APPLY_BATCH_DURATION_SECONDS = Histogram "walcast_apply_batch_duration_seconds" Seconds "Duration of batches, by tier";
+    APPLY_BATCH_DURATION_SECONDS = Histogram "walcast_apply_batch_duration_seconds" Seconds
+        "Duration of batches, by tier";
     APPLY_BATCH_ROWS = Histogram "walcast_apply_batch_rows" Count "Changes in a batch";
-    APPLY_TIER_FALLBACKS = Counter "walcast_apply_tier_fallbacks_total" Count "Batches that fell down to a slower tier, by that tier";
+    APPLY_TIER_FALLBACKS = Counter "walcast_apply_tier_fallbacks_total" Count
+        "Batches that fell down to a slower tier, by that tier";
     APPLY_ERRORS = Counter "walcast_apply_errors_total" Count "Errors of applying, by SQLSTATE";
     APPLY_RETRIES = Counter "walcast_apply_retries_total" Count "Attempts repeated after a transient error";
     TABLE_CHANGES = Counter "walcast_table_changes_total" Count "Changes applied, by table; the busiest tables only";
-    TABLE_APPLY_SECONDS = Counter "walcast_table_apply_seconds_total" Seconds "Time of applying, each batch shared out among its tables by changes; the busiest tables only";
+    TABLE_APPLY_SECONDS = Counter "walcast_table_apply_seconds_total" Seconds
+        "Time of applying, each batch shared out among its tables by changes; the busiest tables only";
     BOOTSTRAP_COPIED_BYTES = Gauge "walcast_bootstrap_copied_bytes" Bytes "Bytes copied to the target being made";
-    BOOTSTRAP_EXPECTED_BYTES = Gauge "walcast_bootstrap_expected_bytes" Bytes "Bytes to be copied to the target being made";
+    BOOTSTRAP_EXPECTED_BYTES = Gauge "walcast_bootstrap_expected_bytes" Bytes
+        "Bytes to be copied to the target being made";
     BOOTSTRAP_TABLES_DONE = Gauge "walcast_bootstrap_tables_done" Count "Tables copied to the target being made";
-    BOOTSTRAP_TABLES_EXPECTED = Gauge "walcast_bootstrap_tables_expected" Count "Tables to be copied to the target being made";
+    BOOTSTRAP_TABLES_EXPECTED = Gauge "walcast_bootstrap_tables_expected" Count
+        "Tables to be copied to the target being made";
     DDL_EVENTS = Counter "walcast_ddl_events_total" Count "DDL, role and GRANT events applied, by kind of object";
-    DDL_SKIPPED = Counter "walcast_ddl_skipped_total" Count "DDL events that targets were not given; kind unsigned: written by somebody else";
+    DDL_SKIPPED = Counter "walcast_ddl_skipped_total" Count
+        "DDL events that targets were not given; kind unsigned: written by somebody else";
     BUILD_INFO = Gauge "walcast_build_info" Count "Always 1; the label version is walcast's";
     PROCESS_CPU_SECONDS = Counter "process_cpu_seconds_total" Seconds "User and system CPU time spent";
-    PROCESS_RESIDENT_MEMORY_BYTES = Gauge "process_resident_memory_bytes" Bytes "Resident memory, mapped pages of the log included";
+    PROCESS_RESIDENT_MEMORY_BYTES = Gauge "process_resident_memory_bytes" Bytes
+        "Resident memory, mapped pages of the log included";
     PROCESS_VIRTUAL_MEMORY_BYTES = Gauge "process_virtual_memory_bytes" Bytes "Virtual memory";
     PROCESS_OPEN_FDS = Gauge "process_open_fds" Count "Open file descriptors";
     PROCESS_MAX_FDS = Gauge "process_max_fds" Count "File descriptors that may be open";
