@@ -36,9 +36,20 @@ pub(crate) fn assert_same_rows(source: &Cluster, target: &Cluster) {
 
 /// What differs, in words; empty if nothing does.
 pub(crate) fn differences(source: &Cluster, target: &Cluster) -> String {
-    let tables = tables(source);
+    differences_of(&tables(source), source, target)
+}
+
+/// The same of some tables of schema `public` alone.
+pub(crate) fn differences_in(source: &Cluster, target: &Cluster, names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("\"public\".{}", quoted(name))).collect();
+    let tables: Vec<_> = tables(source).into_iter().filter(|table| names.contains(&table.name)).collect();
+    assert_eq!(tables.len(), names.len(), "the source lacks some of {names:?}");
+    differences_of(&tables, source, target)
+}
+
+fn differences_of(tables: &[Table], source: &Cluster, target: &Cluster) -> String {
     assert!(!tables.is_empty(), "the source has no tables to compare");
-    let (ours, theirs) = (digests(source, &tables), digests(target, &tables));
+    let (ours, theirs) = (digests(source, tables), digests(target, tables));
     let pairs = tables.iter().zip(ours.iter().zip(&theirs));
     pairs.filter(|(_, (ours, theirs))| ours != theirs).map(|(table, _)| difference(table, source, target)).collect()
 }

@@ -24,6 +24,11 @@ impl Random {
         Random(seed)
     }
 
+    /// From this seed.
+    pub(crate) fn of(seed: u64) -> Random {
+        Random(seed)
+    }
+
     /// A generator of its own for a thread.
     pub(crate) fn split(&mut self) -> Random {
         Random(self.next())
