@@ -95,15 +95,30 @@ pub(crate) fn definitions(cluster: &Cluster) -> String {
         .collect()
 }
 
-/// Without what versions have in different words: everybody could create in `public` before 15, there is one more privilege
-/// on tables from 17 on, and from 18 on NOT NULL has a name that stays when its table is renamed.
+/// Without what versions have in different words: everybody could create in `public` before 15, views name the table of each
+/// column before 16, there is one more privilege on tables from 17 on, and from 18 on NOT NULL has a name that stays when its
+/// table is renamed.
 fn whatever_version(line: &str) -> Option<String> {
     let version_tells = line.contains(" SCHEMA public ") || line.starts_with("GRANT ") || line.starts_with("REVOKE ");
     let unnamed = match (line.split_once(" CONSTRAINT "), line.split_once(" NOT NULL")) {
         (Some((column, _)), Some((_, rest))) => format!("{column} NOT NULL{rest}"),
         _ => line.to_owned(),
     };
-    (!version_tells).then_some(unnamed)
+    let is_body = unnamed.starts_with(' ');
+    (!version_tells).then(|| if is_body { unqualified(&unnamed) } else { unnamed })
+}
+
+/// Words without those before their dots.
+fn unqualified(text: &str) -> String {
+    let mut kept = String::new();
+    for c in text.chars() {
+        let word_at = kept.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_').len();
+        match c {
+            '.' if word_at < kept.len() => kept.truncate(word_at),
+            _ => kept.push(c),
+        }
+    }
+    kept
 }
 
 fn roles(cluster: &Cluster) -> String {
