@@ -84,6 +84,9 @@ pub(crate) struct Target {
     /// Privileges that wait for roles.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending_grants: Vec<PendingGrant>,
+    /// Objects that wait for what the target lacks, because not all tables are replicated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_objects: Vec<PendingObject>,
     /// While it is copied, as far as the copying command has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Progress>,
@@ -96,6 +99,15 @@ pub(crate) struct PendingGrant {
     pub object: String,
     /// The roles, separated by commas.
     pub missing: String,
+}
+
+/// An object that cannot be made on the target yet, or not be made what it is by now.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct PendingObject {
+    /// The object.
+    pub object: String,
+    /// What the target said.
+    pub why: String,
 }
 
 /// How far the copy of a target is.
@@ -134,6 +146,9 @@ impl Status {
         for target in self.targets.iter().filter(|t| !t.set_aside.is_empty()) {
             let tables = target.set_aside.join(", ");
             let _ = writeln!(text, "{}: no changes until they are copied again: {tables}", target.name);
+        }
+        for (name, pending) in self.targets.iter().flat_map(|t| t.pending_objects.iter().map(|p| (&t.name, p))) {
+            let _ = writeln!(text, "{name}: {} waits: {}", pending.object, pending.why);
         }
         for target in self.targets.iter().filter(|t| t.last_error.is_some()) {
             let _ = writeln!(text, "{}: {}", target.name, target.last_error.as_deref().unwrap_or_default());

@@ -55,11 +55,13 @@ pub struct TargetOptions {
 /// How messages of the capture are applied: DDL, roles, grants.
 #[derive(Clone)]
 pub struct DdlOptions {
-    /// SQL by which a superuser makes the functions that describe a target's own objects (`capture::ddl::state_sql`, or
-    /// what contains it), in schema `walcast`, which is there.
+    /// SQL by which a superuser makes the functions that DDL needs on a target (`capture::target::functions_sql`), in schema
+    /// `walcast`, which is there.
     pub functions: Arc<str>,
     /// Whether a table (schema, name) is replicated. What belongs to one that is not is passed over.
     pub selected: Arc<::ddl::Selected>,
+    /// Whether there may be tables that are not. What needs one of them waits for it.
+    pub partial: bool,
     /// What is done with roles and privileges.
     pub roles: ::ddl::RoleOptions,
     /// For the target's functions that act as others, where an administrator made them (`capture::target`). Without it DDL
@@ -71,7 +73,7 @@ impl DdlOptions {
     /// Everything is replicated but passwords, by a login that is a superuser.
     pub fn everything(functions: &str) -> DdlOptions {
         let roles = ::ddl::RoleOptions { replicate: true, ..Default::default() };
-        DdlOptions { functions: functions.into(), selected: Arc::new(|_, _| true), roles, token: None }
+        DdlOptions { functions: functions.into(), selected: Arc::new(|_, _| true), partial: false, roles, token: None }
     }
 }
 

@@ -9,7 +9,7 @@ begin
              union all
              select case c.relkind when 'v' then 'view ' else 'table ' end || c.oid::regclass from pg_class c join pg_roles r on r.oid = c.relowner
               where c.relnamespace = 'walcast'::regnamespace and not r.rolsuper and c.relkind in ('r', 'v')
-                and c.relname in ('role', 'pending_grant', 'caller', 'version', 'code_in_the_way') loop
+                and c.relname in ('role', 'pending_grant', 'pending_object', 'renamed', 'caller', 'version', 'code_in_the_way') loop
         execute 'drop ' || o || ' cascade';
     end loop;
 end

@@ -18,9 +18,10 @@ use crate::{Error, Outcome, ddl, quote_identifier, quote_literal, source};
 
 const CLEAN: &str = include_str!("../sql/target_clean.sql");
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     include_str!("../sql/target_ledger.sql"),
     include_str!("../sql/target.sql"),
+    include_str!("../sql/target_objects.sql"),
     include_str!("../sql/target_privileges.sql"),
     include_str!("../sql/target_roles.sql"),
 ];
@@ -28,7 +29,8 @@ const FILES: [&str; 4] = [
 const FINISH: &str = include_str!("../sql/target_finish.sql");
 
 /// What the login may read of the tables that only walcast's functions write.
-const READ_ONLY: &str = "walcast.role, walcast.pending_grant, walcast.caller, walcast.version";
+const READ_ONLY: &str = "walcast.role, walcast.pending_grant, walcast.pending_object, walcast.renamed, walcast.caller, \
+     walcast.version";
 
 /// What an applier calls of the functions of replication origins: `pg_replication_origin_…`.
 const ORIGIN_FUNCTIONS: [&str; 7] = ["create", "drop", "oid", "advance", "progress", "session_setup", "xact_setup"];
@@ -96,12 +98,6 @@ pub fn setup_sql(target: &Target) -> String {
     ];
     let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
     format!("{};\n", parts.join(";\n"))
-}
-
-/// SQL that makes the ledger of roles, `walcast.role` (name, how: `created`), in schema `walcast`, which is there: for whoever
-/// makes roles before the rest is there.
-pub fn ledger_sql() -> &'static str {
-    FILES[0]
 }
 
 /// What a superuser's login makes by itself: the functions and the ledger, without rights for anybody.

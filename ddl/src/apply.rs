@@ -1,16 +1,15 @@
 //! One message, change by change.
 
-use std::collections::HashMap;
-
+use crate::attempt::is_refused;
 use crate::converge::Pass;
 use crate::error::Failure;
+use crate::known::Objects;
 use crate::message::{Change, Message};
 use crate::options::Options;
 use crate::outcome::{Done, Outcome, Skipped, Verb};
 use crate::session::{Row, Session};
-use crate::state::State;
 use crate::statement::Statement;
-use crate::{converge, order, privileges, quote, roles, values};
+use crate::{converge, names, order, pending, privileges, quote, roles, values};
 
 /// Settings that states and statements depend on, for as long as a message is being applied. The states' are those that
 /// the source's capture pins.
@@ -43,10 +42,20 @@ pub async fn apply<S: Session + Send>(
     message: &Message,
     options: &Options,
 ) -> Result<Outcome, Failure<S::Error>> {
-    let mut context =
-        Context { session, options, outcome: Outcome::default(), postponed: Vec::new(), moved: HashMap::new() };
+    let mut context = Context {
+        session,
+        options,
+        outcome: Outcome::default(),
+        postponed: Vec::new(),
+        objects: None,
+        moved: 0,
+        lacks_key: false,
+        waiting: Vec::new(),
+    };
     let settings = context.pin().await?;
+    pending::look(&mut context).await?;
     apply_changes(&mut context, message).await?;
+    pending::retry(&mut context).await?;
     values::refresh(&mut context, message).await?;
     values::set_sequences(&mut context, &message.sequences).await?;
     for what in &message.unsupported {
@@ -88,18 +97,11 @@ async fn apply_in_any_order<S: Session + Send>(
     context: &mut Context<'_, S>,
     message: &Message,
 ) -> Result<(), Failure<S::Error>> {
+    context.look_up(message).await?;
+    names::make_way(context, message).await?;
     let mut left = order::ordered(message);
     while !left.is_empty() {
-        let (mut refused, mut first, mut of_after) = (Vec::new(), None, false);
-        for change in &left {
-            if let Err(failure) = attempt(context, message, change).await? {
-                refused.push(*change);
-                // what cannot be dropped is rarely the cause
-                if first.is_none() || change.after.is_some() && !of_after {
-                    (first, of_after) = (Some(failure), change.after.is_some());
-                }
-            }
-        }
+        let (refused, first) = apply_what_can(context, message, &left).await?;
         match first {
             Some(failure) if refused.len() == left.len() => return Err(failure),
             _ => left = refused,
@@ -108,34 +110,30 @@ async fn apply_in_any_order<S: Session + Send>(
     Ok(())
 }
 
-/// Applies a change, or undoes what of it was done if the server refuses it.
-async fn attempt<S: Session + Send>(
+/// What is refused, and what is to be said of it: that something cannot be dropped is rarely the cause.
+async fn apply_what_can<'m, S: Session + Send>(
     context: &mut Context<'_, S>,
     message: &Message,
-    change: &Change,
-) -> Result<Result<(), Failure<S::Error>>, Failure<S::Error>> {
-    let object = change.object();
-    let known = (context.outcome.clone(), context.postponed.clone(), context.moved.clone());
-    context.run(&object, &Statement::new("SAVEPOINT walcast_change")).await?;
-    match apply_change(context, message, change, Pass::Main).await {
-        Ok(()) => context.run(&object, &Statement::new("RELEASE SAVEPOINT walcast_change")).await.map(Ok),
-        Err(failure) if is_about_order::<S>(&failure) => {
-            context.run(&object, &Statement::new("ROLLBACK TO SAVEPOINT walcast_change")).await?;
-            (context.outcome, context.postponed, context.moved) = known;
-            Ok(Err(failure))
+    changes: &[&'m Change],
+) -> Result<(Vec<&'m Change>, Option<Failure<S::Error>>), Failure<S::Error>> {
+    let (mut refused, mut first, mut of_after) = (Vec::new(), None, false);
+    for change in changes {
+        let attempt = context.begin(change.object()).await?;
+        let applied = apply_change(context, message, change, Pass::Main).await;
+        if let Some(failure) = context.end(attempt, applied, is_about_order::<S>).await? {
+            refused.push(*change);
+            if first.is_none() || change.after.is_some() && !of_after {
+                (first, of_after) = (Some(failure), change.after.is_some());
+            }
         }
-        Err(failure) => Err(failure),
     }
+    Ok((refused, first))
 }
 
 /// Whether another order may help: something is missing, is there already, or is needed.
 fn is_about_order<S: Session>(failure: &Failure<S::Error>) -> bool {
     const CLASSES: &[&str] = &["0A", "22", "23", "2B", "3D", "3F", "42", "55000"];
-    let is_one = |sqlstate: &str| CLASSES.iter().any(|class| sqlstate.starts_with(class));
-    match failure.cause() {
-        Some(error) => S::sqlstate(error).is_some_and(is_one),
-        None => matches!(failure, Failure::Unable { .. }),
-    }
+    is_refused::<S>(failure, CLASSES) || matches!(failure, Failure::Unable { .. })
 }
 
 async fn apply_change<S: Session + Send>(
@@ -147,7 +145,7 @@ async fn apply_change<S: Session + Send>(
     match change.class.as_str() {
         "pg_authid" | "pg_database" => roles::apply(context, change).await,
         "pg_default_acl" => privileges::apply_default(context, change).await,
-        _ if is_selected(context, change) => converge::apply(context, message, change, pass).await,
+        _ if is_selected(context, change) => pending::apply(context, message, change, pass).await,
         _ => Ok(()),
     }
 }
@@ -170,9 +168,15 @@ pub(crate) struct Context<'a, S: Session> {
     pub(crate) options: &'a Options,
     pub(crate) outcome: Outcome,
     /// Class and OID of changes that are applied once more at the end.
-    postponed: Vec<(String, u32)>,
-    /// What was renamed out of another one's way: class and identity to its state.
-    moved: HashMap<(String, String), State>,
+    pub(crate) postponed: Vec<(String, u32)>,
+    /// What the changes are about, if it was looked up beforehand.
+    pub(crate) objects: Option<Objects>,
+    /// So many were renamed out of another one's way.
+    pub(crate) moved: usize,
+    /// A foreign key waits for its table.
+    pub(crate) lacks_key: bool,
+    /// What waits: class and OID.
+    pub(crate) waiting: Vec<(String, u32)>,
 }
 
 impl<S: Session + Send> Context<'_, S> {
@@ -185,28 +189,24 @@ impl<S: Session + Send> Context<'_, S> {
         })
     }
 
-    /// The same; what is to be done instead if the server refuses it is done.
-    pub(crate) async fn run_or_else(&mut self, object: &str, statement: &Statement) -> Result<(), Failure<S::Error>> {
-        let Some(otherwise) = &statement.otherwise else { return self.run(object, statement).await };
+    /// The same; what is to be done instead if the server refuses it is done. Whether anything was.
+    pub(crate) async fn run_or_else(&mut self, object: &str, statement: &Statement) -> Result<bool, Failure<S::Error>> {
+        let Some(otherwise) = &statement.otherwise else { return self.run(object, statement).await.map(|()| true) };
         let savepoint = |what: &str| Statement::new(format!("{what} SAVEPOINT walcast_ddl"));
         self.run(object, &Statement::new("SAVEPOINT walcast_ddl")).await?;
         match self.run(object, statement).await {
-            Ok(()) => return self.run(object, &savepoint("RELEASE")).await,
-            Err(failure) => {
-                let code = failure.cause().and_then(S::sqlstate);
-                if !code.is_some_and(|code| otherwise.is_for(code)) {
-                    return Err(failure);
-                }
-            }
+            Ok(()) => return self.run(object, &savepoint("RELEASE")).await.map(|()| true),
+            Err(failure) if !is_refused::<S>(&failure, otherwise.codes) => return Err(failure),
+            Err(_) => self.run(object, &savepoint("ROLLBACK TO")).await?,
         }
-        self.run(object, &savepoint("ROLLBACK TO")).await?;
         for statement in &otherwise.statements {
             self.run(object, statement).await?;
         }
-        if otherwise.statements.is_empty() {
+        self.lacks_key |= otherwise.waits;
+        if otherwise.statements.is_empty() && !otherwise.waits {
             self.skip(object, otherwise.why);
         }
-        Ok(())
+        Ok(!otherwise.statements.is_empty())
     }
 
     /// Sets [`SETTINGS`]; what they were.
@@ -251,35 +251,6 @@ impl<S: Session + Send> Context<'_, S> {
         self.session.query(sql, parameters).await.map_err(failed)
     }
 
-    /// The target's own state of the object that a state describes; None: there is none, or it is not described.
-    pub(crate) async fn look(&mut self, class: &str, state: &State) -> Result<Option<State>, Failure<S::Error>> {
-        const LOOK: &str = "SELECT walcast.describe(c, walcast.locate(c, $2::text::jsonb)) \
-                              FROM (SELECT $1::text::regclass::oid) x (c)";
-        let rows = self.ask(&state.object, LOOK, &[Some(class), Some(&state.locator())]).await?;
-        let text = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
-        let malformed =
-            |error: serde_json::Error| Failure::Answer { object: state.object.clone(), what: error.to_string() };
-        text.map(|text| serde_json::from_str(&text).map_err(malformed)).transpose()
-    }
-
-    /// The same, of an object that may have been renamed out of another one's way.
-    pub(crate) async fn find(&mut self, class: &str, state: &State) -> Result<Option<State>, Failure<S::Error>> {
-        match self.moved.get(&(class.to_owned(), state.identity.clone())).cloned() {
-            Some(moved) => self.look(class, &moved).await,
-            None => self.look(class, state).await,
-        }
-    }
-
-    /// Notes that an object was renamed out of another one's way.
-    pub(crate) fn moved(&mut self, class: &str, identity: String, state: State) {
-        self.moved.insert((class.to_owned(), identity), state);
-    }
-
-    /// How many were.
-    pub(crate) fn moved_count(&self) -> usize {
-        self.moved.len()
-    }
-
     /// Has a change applied once more, after all others.
     pub(crate) fn postpone(&mut self, change: &Change) {
         self.postponed.push((change.class.clone(), change.oid));
@@ -293,7 +264,11 @@ impl<S: Session + Send> Context<'_, S> {
     }
 
     /// Takes an object that is there out of the extension that it is a part of; whether there was something to take.
-    pub(crate) async fn leave_extension(&mut self, class: &str, state: &State) -> Result<bool, Failure<S::Error>> {
+    pub(crate) async fn leave_extension(
+        &mut self,
+        class: &str,
+        state: &crate::state::State,
+    ) -> Result<bool, Failure<S::Error>> {
         const EXTENSION: &str = "SELECT walcast.extension_of(c, walcast.locate(c, $2::text::jsonb)) \
                                    FROM (SELECT $1::text::regclass::oid) x (c)";
         let rows = self.ask(&state.object, EXTENSION, &[Some(class), Some(&state.locator())]).await?;
@@ -306,7 +281,7 @@ impl<S: Session + Send> Context<'_, S> {
     }
 
     /// Notes what was done.
-    pub(crate) fn note(&mut self, verb: Verb, state: &State) {
+    pub(crate) fn note(&mut self, verb: Verb, state: &crate::state::State) {
         self.outcome.done.push(Done { verb, kind: state.kind.clone(), object: state.object.clone() });
     }
 

@@ -1,6 +1,6 @@
 //! One object: found, made, altered or dropped.
 
-use serde_json::Value;
+use std::borrow::Cow;
 
 use crate::apply::Context;
 use crate::error::Failure;
@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::state::State;
 use crate::statement::Statement;
 use crate::turn::Turn;
-use crate::{kinds, privileges, quote, sequence, table};
+use crate::{kinds, names, privileges, quote, sequence, table, version};
 
 /// An object that waits until everything else of the message is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ async fn drop<S: Session + Send>(
     if pass == Pass::Last && again.into_iter().any(is_successor) {
         return Ok(());
     }
-    let Some(now) = context.find(&change.class, before).await?.filter(|now| now.kind == before.kind) else {
+    let Some(now) = context.find(change, before).await?.filter(|now| now.kind == before.kind) else {
         return Ok(());
     };
     if change.class == "pg_namespace" {
@@ -92,7 +92,7 @@ async fn drop<S: Session + Send>(
         .creating_in(now.schema.as_deref());
     context.run(&now.object, &statement).await?;
     context.note(Verb::Dropped, before);
-    Ok(())
+    context.identify(change, None).await
 }
 
 /// Operators that were only ever named as the commutator or negator of another one: the source does not tell of them.
@@ -106,6 +106,7 @@ async fn drop_shells<S: Session + Send>(context: &mut Context<'_, S>, schema: &S
     Ok(())
 }
 
+/// What the target's version can have of the states.
 async fn converge<S: Session + Send>(
     context: &mut Context<'_, S>,
     message: &Message,
@@ -113,14 +114,33 @@ async fn converge<S: Session + Send>(
     after: &State,
     pass: Pass,
 ) -> Result<(), Failure<S::Error>> {
-    let found = locate(context, message, change, after).await?;
+    let known = |state| version::known_to(context.options.server_version, state);
+    let ((after, left_out), before) = (known(after), change.before.as_ref().map(known));
+    let (before, said) = before.unzip();
+    if matches!((&after, &before), (Cow::Borrowed(_), None | Some(Cow::Borrowed(_)))) {
+        return converge_known(context, message, change, &after, pass).await;
+    }
+    let new = left_out.into_iter().filter(|why| pass == Pass::Main && !said.iter().flatten().any(|said| said == why));
+    new.for_each(|why| context.skip(&after.object, why));
+    let change = Change { before: before.map(Cow::into_owned), ..change.clone() };
+    converge_known(context, message, &change, &after, pass).await
+}
+
+async fn converge_known<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+    change: &Change,
+    after: &State,
+    pass: Pass,
+) -> Result<(), Failure<S::Error>> {
+    let found = names::locate(context, message, change, after).await?;
     let waits = found.as_ref().map_or(sequence::is_identity(after), |now| sequence::moves_with_table(now, after));
     if waits && pass == Pass::Main {
         context.postpone(change);
         return Ok(());
     }
     let is_new = change.before.is_none() && pass == Pass::Main;
-    if found.is_some() && is_new && has_predecessor(message, change, after) {
+    if found.is_some() && is_new && names::is_in_the_way(context, message, change, after).await? {
         return Err(unable(after, "what had its name is still needed"));
     }
     let version = context.options.server_version;
@@ -131,23 +151,16 @@ async fn converge<S: Session + Send>(
         Some(now) => (false, now),
         None => (true, make(context, message, change, after).await?),
     };
-    let ran = alter(context, message, change, (now, after), pass).await?;
+    let ran = alter(context, message, change, (now, after, made), pass).await?;
     if made || ran {
         context.note(if made { Verb::Created } else { Verb::Altered }, after);
     }
     if pass == Pass::Main {
-        note_rewritten(context, change, after);
+        note_rewritten(context, change, after, made);
         note_tablespaces(context, change, after);
         postpone_rest(context, message, change, after);
     }
     privileges::grant(context, change).await
-}
-
-/// Whether a tick found that something else of that name is gone: it has to go first.
-fn has_predecessor(message: &Message, change: &Change, after: &State) -> bool {
-    let gone = |other: &&Change| other.class == change.class && other.after.is_none();
-    let dropped = message.changes.iter().filter(gone).filter_map(|other| other.before.as_ref());
-    message.is_tick() && dropped.into_iter().any(|before| before.identity == after.identity)
 }
 
 fn unable<E: std::error::Error>(state: &State, why: &str) -> Failure<E> {
@@ -155,9 +168,12 @@ fn unable<E: std::error::Error>(state: &State, why: &str) -> Failure<E> {
     Failure::Unable { object: state.object.clone(), why: why.to_owned(), hint }
 }
 
-fn note_rewritten<S: Session + Send>(context: &mut Context<'_, S>, change: &Change, after: &State) {
+/// A table whose rows the stream has not (any more): also one that was lost here, or that a skipped transaction made.
+fn note_rewritten<S: Session + Send>(context: &mut Context<'_, S>, change: &Change, after: &State, made: bool) {
+    let stored = after.partition_key.is_none() && after.persistence.is_none();
+    let lost = made && change.before.is_some() && stored;
     if let (true, "table", Some(schema), Some(name)) =
-        (change.rewritten, after.kind.as_str(), &after.schema, &after.name)
+        (change.rewritten || lost, after.kind.as_str(), &after.schema, &after.name)
     {
         context.outcome.recopy.push(Table { schema: schema.clone(), name: name.clone() });
     }
@@ -184,55 +200,6 @@ fn postpone_rest<S: Session + Send>(context: &mut Context<'_, S>, message: &Mess
     if keys || owned {
         context.postpone(change);
     }
-}
-
-/// The target's object, by what it was called or by what it is called. What has its new name and is to be moved away by a
-/// later change of the message is moved aside now.
-async fn locate<S: Session + Send>(
-    context: &mut Context<'_, S>,
-    message: &Message,
-    change: &Change,
-    after: &State,
-) -> Result<Option<State>, Failure<S::Error>> {
-    let by_before = match change.before.as_ref().filter(|before| before.limited.is_none()) {
-        Some(before) => context.find(&change.class, before).await?,
-        None => None,
-    };
-    let moves = |other: &Change| {
-        let was = other.before.as_ref().is_some_and(|before| before.identity == after.identity);
-        was && other.class == change.class
-            && other.oid != change.oid
-            && other.after.as_ref().is_some_and(|is| is.identity != after.identity)
-    };
-    let is_new_name = by_before.as_ref().is_none_or(|now| now.identity != after.identity);
-    if is_new_name
-        && message.changes.iter().any(moves)
-        && let Some(occupant) = context.find(&change.class, after).await?
-    {
-        move_aside(context, &change.class, occupant).await?;
-    }
-    match by_before {
-        Some(now) => Ok(Some(now)),
-        None => context.find(&change.class, after).await,
-    }
-}
-
-async fn move_aside<S: Session + Send>(
-    context: &mut Context<'_, S>,
-    class: &str,
-    occupant: State,
-) -> Result<(), Failure<S::Error>> {
-    let name = format!("walcast_moved_{}", context.moved_count());
-    let role = role_of(context, class, &occupant).await?;
-    let rename = format!("ALTER {} RENAME TO {}", occupant.object, quote::identifier(&name));
-    context.run(&occupant.object, &Statement::new(rename).with_rights_of(role.as_deref())).await?;
-    let identity = occupant.identity.clone();
-    let mut moved = State { name: Some(name.clone()), ..occupant };
-    if let Some(last) = moved.address.as_mut().and_then(|address| address.get_mut(0)?.as_array_mut()?.last_mut()) {
-        *last = Value::String(name);
-    }
-    context.moved(class, identity, moved);
-    Ok(())
 }
 
 /// An object that is not there.
@@ -270,29 +237,33 @@ async fn alter<S: Session + Send>(
     context: &mut Context<'_, S>,
     message: &Message,
     change: &Change,
-    (mut now, after): (State, &State),
+    (mut now, after, made): (State, &State, bool),
     pass: Pass,
 ) -> Result<bool, Failure<S::Error>> {
-    let mut before = change.before.as_ref().filter(|before| before.limited.is_none());
+    let mut before = change.before.as_ref().filter(|before| before.limited.is_none() && !made);
     let role = role_of(context, &change.class, after).await?;
     let waits = if after.kind == "sequence" { after.owned_by.is_some() } else { crate::order::makes_tables(message) };
     let references = pass == Pass::Last || !waits;
-    let (server_version, rewritten) = (context.options.server_version, change.rewritten);
+    let (server_version, partial, rewritten) =
+        (context.options.server_version, context.options.partial, change.rewritten);
     let mut ran = false;
     for (number, phase) in kinds::phases(&change.class, after).iter().enumerate() {
         let role = role.as_deref();
-        let turn = Turn { now: &now, before, after, message, server_version, rewritten, role, references };
+        let turn = Turn { now: &now, before, after, message, server_version, partial, rewritten, role, references };
         let statements = phase(&turn);
         for statement in &statements {
-            run_one(context, &change.class, after, statement).await?;
+            ran |= run_one(context, &change.class, after, statement).await?;
         }
         if !statements.is_empty() {
-            ran = true;
             before = before.filter(|_| !statements.iter().any(|statement| statement.anew));
             now = seen(context, &change.class, after).await?;
         }
         // from here on it has its name, and everything else is the owner's to do
         if number == 0 {
+            let renamed = change.before.as_ref().is_some_and(|before| before.identity != after.identity);
+            if renamed || crate::order::has_predecessor(message, change) {
+                context.identify(change, Some(&now)).await?;
+            }
             privileges::own(context, &change.class, &now, after).await?;
         }
     }
@@ -310,24 +281,26 @@ pub(crate) async fn drop_foreign_keys<S: Session + Send>(
     if !key(before) {
         return Ok(());
     }
-    let Some(now) = context.find(&change.class, before).await? else { return Ok(()) };
+    let Some(now) = context.find(change, before).await? else { return Ok(()) };
     let role = role_of(context, &change.class, &now).await?;
-    let (server_version, rewritten, role) = (context.options.server_version, change.rewritten, role.as_deref());
-    let before = Some(before);
-    let turn = Turn { now: &now, before, after, message, server_version, rewritten, role, references: true };
+    let (server_version, partial, rewritten) =
+        (context.options.server_version, context.options.partial, change.rewritten);
+    let (before, role, references) = (Some(before), role.as_deref(), true);
+    let turn = Turn { now: &now, before, after, message, server_version, partial, rewritten, role, references };
     for statement in table::drop_foreign_keys(&turn) {
         run_one(context, &change.class, after, &statement).await?;
     }
     Ok(())
 }
 
-/// Runs a statement, or what is to be done instead if the server refuses it. Options that may be secrets are not shown.
+/// Runs a statement, or what is to be done instead if the server refuses it; whether anything was done. Options that may
+/// be secrets are not shown.
 async fn run_one<S: Session + Send>(
     context: &mut Context<'_, S>,
     class: &str,
     after: &State,
     statement: &Statement,
-) -> Result<(), Failure<S::Error>> {
+) -> Result<bool, Failure<S::Error>> {
     let mut statement = statement.clone();
     if statement.creates_in.is_none() {
         let of_table = after.table.as_deref().and_then(quote::split).map(|(schema, _)| schema);
@@ -344,7 +317,7 @@ async fn run_one<S: Session + Send>(
 }
 
 /// The owner of an object, or of the table that it belongs to.
-async fn role_of<S: Session + Send>(
+pub(crate) async fn role_of<S: Session + Send>(
     context: &mut Context<'_, S>,
     class: &str,
     state: &State,

@@ -4,7 +4,7 @@ use crate::message::Message;
 use crate::state::{Column, State};
 use crate::statement::Statement;
 use crate::table::Phase;
-use crate::{opaque, sequence, table, types, view};
+use crate::{opaque, sequence, table, types, version, view};
 
 /// The way of an object that is there.
 pub(crate) fn phases(class: &str, after: &State) -> &'static [Phase] {
@@ -58,8 +58,8 @@ pub(crate) fn impossible(
     after: &State,
     server_version: u32,
 ) -> Option<&'static str> {
-    if after.columns.iter().any(|column| column.generated.as_deref() == Some("v")) && server_version < 180_000 {
-        return Some("it has a virtual generated column, which only servers from version 18 on know");
+    if let Some(why) = version::impossible(server_version, (now, before), after) {
+        return Some(why);
     }
     let now = now?;
     let kind = |state: &State| (state.kind.clone(), state.partition_key.is_some());

@@ -23,14 +23,18 @@
 //! to do, and to wait for locks as well (`lock_timeout`).
 
 mod apply;
+mod attempt;
 mod converge;
 mod error;
 mod kinds;
+mod known;
 mod message;
+mod names;
 mod opaque;
 mod options;
 mod order;
 mod outcome;
+mod pending;
 mod privileges;
 mod quote;
 mod roles;
@@ -42,6 +46,7 @@ mod table;
 mod turn;
 mod types;
 mod values;
+mod version;
 mod view;
 
 pub use apply::apply;
@@ -49,6 +54,7 @@ pub use error::{Failure, ParseError};
 pub use message::{Change, Message, SequenceValue};
 pub use options::{Options, Rights, RoleOptions, Selected, Token};
 pub use outcome::{Done, Outcome, Skipped, Table, Verb};
+pub use pending::LACKING;
 pub use privileges::{WAITING, Waiting, waiting};
 pub use session::{Row, Session};
 pub use state::{Acl, Column, Constraint, Grant, Index, Membership, OwnedBy, RowSecurity, Setting, State};

@@ -80,6 +80,12 @@ impl Message {
         }
     }
 
+    /// A message of one change.
+    pub(crate) fn of(change: &Change) -> Message {
+        let (xid, tag, changes) = (String::new(), String::new(), vec![change.clone()]);
+        Message { v: VERSION, xid, tag, changes, refresh: Vec::new(), sequences: Vec::new(), unsupported: Vec::new() }
+    }
+
     /// Whether no command's event told of it: the ticker found it.
     pub(crate) fn is_tick(&self) -> bool {
         self.tag == "tick"
@@ -94,6 +100,12 @@ impl Message {
 }
 
 impl Change {
+    /// What leads from one state to another.
+    pub(crate) fn between(class: &str, oid: u32, before: Option<State>, after: Option<State>) -> Change {
+        let class = class.to_owned();
+        Change { class, oid, before, after, rewritten: false, auto: false, member_of: None, failed: None }
+    }
+
     /// The newest state: what it is, or what it was.
     pub fn state(&self) -> Option<&State> {
         self.after.as_ref().or(self.before.as_ref())

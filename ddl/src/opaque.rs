@@ -17,7 +17,7 @@ pub(crate) const EXTENSION: &[Phase] = &[extension, comment];
 /// Foreign data wrappers, servers, user mappings.
 pub(crate) const FOREIGN: &[Phase] = &[renames, foreign, comment];
 /// Operators.
-pub(crate) const OPERATOR: &[Phase] = &[renames, estimators, comment];
+pub(crate) const OPERATOR: &[Phase] = &[renames, operator, comment];
 /// Operator families.
 pub(crate) const FAMILY: &[Phase] = &[renames, members, comment];
 /// Text search configurations.
@@ -73,13 +73,18 @@ fn enabled(turn: &Turn<'_>) -> Vec<Statement> {
         return Vec::new();
     }
     let kind = if turn.after.object.starts_with("RULE") { "RULE" } else { "TRIGGER" };
-    let how = match turn.after.enabled.as_deref() {
+    let how = firing(turn.after.enabled.as_deref());
+    vec![turn.statement(format!("ALTER TABLE {table} {how} {kind} {}", quote::identifier(name)))]
+}
+
+/// What makes a trigger or rule fire so.
+pub(crate) fn firing(enabled: Option<&str>) -> &'static str {
+    match enabled {
         Some("D") => "DISABLE",
         Some("R") => "ENABLE REPLICA",
         Some("A") => "ENABLE ALWAYS",
         _ => "ENABLE",
-    };
-    vec![turn.statement(format!("ALTER TABLE {table} {how} {kind} {}", quote::identifier(name)))]
+    }
 }
 
 fn statistics_target(turn: &Turn<'_>) -> Vec<Statement> {
@@ -124,19 +129,32 @@ fn validator(state: &State) -> &Option<String> {
     &state.validator
 }
 
-/// The estimators of an operator are all of it that can be altered on every version.
-fn estimators(turn: &Turn<'_>) -> Vec<Statement> {
+/// The estimators of an operator are all of it that can be altered on every version; from 17 on, also what it is to others.
+fn operator(turn: &Turn<'_>) -> Vec<Statement> {
     if !turn.changed(|state| &state.body) {
         return Vec::new();
     }
-    let sql = turn.after.create.first().map_or("", String::as_str);
-    let of = |word: &str| sql.split_once(&format!(", {word} = ")).map(|(_, rest)| until_comma(rest)).unwrap_or("NONE");
-    vec![turn.alter(&format!("SET (RESTRICT = {}, JOIN = {})", of("RESTRICT"), of("JOIN")))]
+    let (now, after) = (attributes(turn.now), attributes(turn.after));
+    let of = |list: &[(String, String)], name: &str| list.iter().find(|(key, _)| key == name).map(|(_, v)| v.clone());
+    let value = |name: &str| of(&after, name).unwrap_or_else(|| "NONE".to_owned());
+    let estimators = turn.alter(&format!("SET (RESTRICT = {}, JOIN = {})", value("RESTRICT"), value("JOIN")));
+    let relations = ["COMMUTATOR", "NEGATOR", "HASHES", "MERGES"];
+    let new = relations.iter().filter(|name| of(&now, name) != of(&after, name) && of(&after, name).is_some());
+    let set = |name: &&str| turn.alter(&format!("SET ({name} = {})", value(name))).or_skip(&["42601"], BEFORE_17);
+    [estimators].into_iter().chain(new.map(set)).collect()
 }
 
-fn until_comma(text: &str) -> &str {
-    let end = text.find(", ").unwrap_or(text.len());
-    text[..end].trim_end_matches([' ', ')'])
+const BEFORE_17: &str = "servers before version 17 cannot alter what an operator is to others";
+
+/// `CREATE OPERATOR x (FUNCTION = f, LEFTARG = integer, HASHES)`
+fn attributes(state: &State) -> Vec<(String, String)> {
+    let sql = state.create.first().map_or("", String::as_str);
+    let list = sql.split_once(" (FUNCTION = ").map_or("", |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
+    let pair = |item: &String| {
+        let (name, value) = item.split_once(" = ").unwrap_or((item, "true"));
+        (name.to_owned(), value.to_owned())
+    };
+    split_list(list).iter().skip(1).map(pair).collect()
 }
 
 /// Loose operators and functions of a family.

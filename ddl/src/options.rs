@@ -11,6 +11,10 @@ pub type Selected = dyn Fn(&str, &str) -> bool + Send + Sync;
 pub struct Options {
     /// Whether a table (schema, name) is replicated. What belongs to one that is not is passed over.
     pub selected: Arc<Selected>,
+    /// Whether there may be tables that are not. What needs one of them waits for it.
+    pub partial: bool,
+    /// What tells the source, and its OIDs, from others.
+    pub origin: String,
     /// The target's version, 150020 for 15.20.
     pub server_version: u32,
     /// Whose rights statements run with.
@@ -23,7 +27,14 @@ impl Options {
     /// Everything is replicated, and the login role's rights are enough for it.
     pub fn everything(server_version: u32) -> Options {
         let roles = RoleOptions { replicate: true, ..RoleOptions::default() };
-        Options { selected: Arc::new(|_, _| true), server_version, rights: Rights::Login, roles }
+        Options {
+            selected: Arc::new(|_, _| true),
+            partial: false,
+            origin: String::new(),
+            server_version,
+            rights: Rights::Login,
+            roles,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! In which order the changes of a message are applied: the message's own, but for what has to give way first.
 
 use crate::message::{Change, Message};
+use crate::state::State;
 
 /// The changes in the order in which they are applied.
 ///
@@ -23,6 +24,28 @@ fn goes_first(change: &Change) -> bool {
         "pg_type" => before.type_kind.as_deref() == Some("base"),
         _ => false,
     }
+}
+
+/// Whether something else has the name of what is dropped by now.
+pub(crate) fn has_successor(message: &Message, dropped: &Change) -> bool {
+    let named = |change: &&Change| {
+        change.class == dropped.class
+            && change.oid != dropped.oid
+            && identity(&change.after) == identity(&dropped.before)
+    };
+    message.changes.iter().any(|change| named(&change))
+}
+
+fn identity(state: &Option<State>) -> Option<&str> {
+    state.as_ref().map(|state| state.identity.as_str())
+}
+
+/// Whether something else had the name of what is there by now.
+pub(crate) fn has_predecessor(message: &Message, new: &Change) -> bool {
+    let named = |change: &&Change| {
+        change.class == new.class && change.oid != new.oid && identity(&change.before) == identity(&new.after)
+    };
+    message.changes.iter().any(|change| named(&change))
 }
 
 /// Relations that the message alters. Keys of one may be what foreign keys of another need.

@@ -42,6 +42,7 @@ pub struct State {
     pub partition_key: Option<String>,
     pub parent: Option<String>,
     pub bound: Option<String>,
+    pub triggers: BTreeMap<String, String>,
     pub inherits: Vec<String>,
     pub rls: Option<RowSecurity>,
     pub replica_identity: Option<String>,
@@ -253,9 +254,13 @@ impl State {
 
     /// What `walcast.locate` wants to know of it.
     pub(crate) fn locator(&self) -> String {
+        self.locator_json().to_string()
+    }
+
+    pub(crate) fn locator_json(&self) -> Value {
         let keys = serde_json::json!({"type": self.kind, "identity": self.identity, "address": self.address,
             "schema": self.schema, "name": self.name});
         let present = keys.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-        Value::Object(present.map(|(key, value)| (key.clone(), value.clone())).collect()).to_string()
+        Value::Object(present.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 }

@@ -28,13 +28,8 @@ pub(crate) struct Otherwise {
     pub(crate) statements: Vec<Statement>,
     /// Why nothing may be done, if nothing is.
     pub(crate) why: &'static str,
-}
-
-impl Otherwise {
-    /// Whether an error is one of those.
-    pub(crate) fn is_for(&self, sqlstate: &str) -> bool {
-        self.codes.iter().any(|code| sqlstate.starts_with(code))
-    }
+    /// Whether it is a foreign key that waits for its table.
+    pub(crate) waits: bool,
 }
 
 impl Statement {
@@ -74,14 +69,21 @@ impl Statement {
     /// If the server refuses it with one of these SQLSTATEs, others.
     #[must_use]
     pub(crate) fn or_else(mut self, codes: &'static [&'static str], statements: Vec<Statement>) -> Statement {
-        self.otherwise = Some(Otherwise { codes, statements, why: "" });
+        self.otherwise = Some(Otherwise { codes, statements, why: "", waits: false });
+        self
+    }
+
+    /// A foreign key: if the server refuses it with one of these SQLSTATEs, it waits.
+    #[must_use]
+    pub(crate) fn or_wait(mut self, codes: &'static [&'static str]) -> Statement {
+        self.otherwise = Some(Otherwise { codes, statements: Vec::new(), why: "", waits: true });
         self
     }
 
     /// If the server refuses it with one of these SQLSTATEs, nothing; it is reported.
     #[must_use]
     pub(crate) fn or_skip(mut self, codes: &'static [&'static str], why: &'static str) -> Statement {
-        self.otherwise = Some(Otherwise { codes, statements: Vec::new(), why });
+        self.otherwise = Some(Otherwise { codes, statements: Vec::new(), why, waits: false });
         self
     }
 

@@ -227,6 +227,7 @@ fn ddl_options(config: &Config, token: Option<ddl::Token>) -> applier::DdlOption
     let (selection, roles) = (config.source.selection.clone(), config.roles.clone());
     applier::DdlOptions {
         functions: capture::target::functions_sql(roles.passwords).into(),
+        partial: !selection.is_everything(),
         selected: Arc::new(move |schema, table| selection.selects(schema, table)),
         roles: ddl::RoleOptions {
             replicate: roles.replicate,

@@ -47,15 +47,16 @@ async fn target_offline(config: &Config, target: &Target, end: Option<Lsn>) -> s
         Ok(applied) => (applied, None),
         Err(failure) => (None, Some(failure.to_string())),
     };
-    let pending_grants = match connect::target(target).await {
+    let waiting = match connect::target(target).await {
         Ok(client) => pending::look(&client).await.unwrap_or_default(),
         // Why it cannot be reached is said already.
-        Err(_) => Vec::new(),
+        Err(_) => pending::Waiting::default(),
     };
     status::Target {
         name: target.name.clone(),
         state: OFFLINE.to_owned(),
-        pending_grants,
+        pending_grants: waiting.grants,
+        pending_objects: waiting.objects,
         applied_lsn: applied.map(position),
         // What is visible may not be on the target's disk yet; nobody trims by this.
         checkpoint_lsn: applied.map(position),

@@ -97,16 +97,26 @@ fn what_a_user_without_privileges_makes_is_published_and_a_locked_publication_st
 fn tables_that_a_new_configuration_selects_are_copied() {
     let (mirror, service) = begin();
     mirror.at_source(
-        "CREATE TABLE other.late (id int PRIMARY KEY, v text);
-        INSERT INTO other.late SELECT g, 'x' FROM generate_series(1, 100) g",
+        "CREATE TABLE other.late (id int PRIMARY KEY, v text UNIQUE);
+        INSERT INTO other.late SELECT g, g FROM generate_series(1, 100) g;
+        CREATE VIEW seen AS SELECT id FROM other.late; CREATE TABLE child (id int PRIMARY KEY REFERENCES other.late);
+        CREATE OR REPLACE VIEW seen AS SELECT id, v FROM other.late; COMMENT ON VIEW seen IS 'waits'",
     );
-    assert_tables(&mirror, &service, &["first"], &["other.late"]);
+    assert_tables(&mirror, &service, &["first", "child"], &["other.late", "seen"]);
+    until("the status says what waits", CATCH_UP, || {
+        let waits = mirror.target_status(0)["pending_objects"].to_string();
+        waits.contains("VIEW public.seen") && waits.contains("TABLE public.child")
+    });
     service.sigterm();
     mirror.reconfigure(|text| text.replacen("\"shop.*\"", "\"shop.*\", \"other.late\"", 1));
     mirror.walcast(&["setup"]);
     let service = mirror.run();
     mirror.at_source("INSERT INTO other.late VALUES (1000, 'y')");
-    assert_tables(&mirror, &service, &["other.late"], &[]);
+    assert_tables(&mirror, &service, &["other.late", "seen"], &[]);
+    let made = "SELECT string_agg(conname, ' ' ORDER BY conname), obj_description('seen'::regclass) FROM pg_constraint \
+                WHERE conrelid IN ('child'::regclass, 'other.late'::regclass) AND contype <> 'n'";
+    assert_eq!(mirror.at_target(0, made), mirror.at_source(made));
+    until("nothing waits", CATCH_UP, || mirror.target_status(0)["pending_objects"].is_null());
     mirror.walcast(&["check"]);
     service.sigterm();
     mirror.undo();

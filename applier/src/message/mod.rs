@@ -126,9 +126,11 @@ impl Target {
     }
 
     async fn ddl_options(&mut self) -> Result<::ddl::Options, Error> {
-        let DdlOptions { functions, selected, roles, token } = &self.options.ddl;
+        let DdlOptions { functions, selected, partial, roles, token } = &self.options.ddl;
         let rights = functions::ensure(&mut self.session, functions, token.as_ref()).await?;
         let server_version = self.session.server_version();
-        Ok(::ddl::Options { selected: selected.clone(), server_version, rights, roles: roles.clone() })
+        let (selected, partial, roles) = (selected.clone(), *partial, roles.clone());
+        let origin = format!("{} {}", self.options.identity.system_id, self.options.identity.slot);
+        Ok(::ddl::Options { selected, partial, origin, server_version, rights, roles })
     }
 }

@@ -1,5 +1,6 @@
 //! Constraints of tables.
 
+use crate::pending::LACKS_KEY;
 use crate::quote;
 use crate::state::{Column, Constraint, State};
 use crate::statement::Statement;
@@ -89,7 +90,10 @@ fn add_one(turn: &Turn<'_>, after: &Constraint) -> Option<Statement> {
         None if before.is_some_and(|before| before.def == after.def && before.name == after.name) => None,
         None if after.kind == "f" && !turn.references || is_inherited(turn.after, after) => None,
         None if after.kind == "n" => not_null(turn, after),
-        None => Some(turn.alter_table(&format!("ADD CONSTRAINT {name} {}", definition(turn, after)))),
+        None => {
+            let add = turn.alter_table(&format!("ADD CONSTRAINT {name} {}", definition(turn, after)));
+            Some(if turn.partial && after.kind == "f" { add.or_wait(LACKS_KEY) } else { add })
+        }
     }
 }
 

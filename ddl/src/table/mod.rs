@@ -39,6 +39,7 @@ pub(crate) const PHASES: &[Phase] = &[
     indexes::add,
     settings::settings,
     attach::attach,
+    settings::triggers,
     indexes::of_partitions,
     columns::alter,
     indexes::settings,
@@ -83,13 +84,20 @@ pub(crate) fn renamed<I: PartialEq, T>(
     name: impl Fn(&T) -> &str,
 ) -> Vec<(String, String)> {
     let has = |wanted: &str| now.iter().any(|part| name(part) == wanted);
-    let mut renames = Vec::new();
+    let mut renames: Vec<(String, String)> = Vec::new();
     for part in after {
         let Some(old) = before.iter().find(|old| identity(old) == identity(part)) else { continue };
-        if name(old) != name(part) && has(name(old)) {
+        if name(old) != name(part) {
             renames.push((name(old).to_owned(), name(part).to_owned()));
         }
     }
+    // done already: of names that went round in a circle nothing tells
+    let is_old = |from: &String| !renames.iter().any(|(_, to)| to == from);
+    let mut old = renames.iter().map(|(from, _)| from).filter(|from| is_old(from)).peekable();
+    if old.peek().is_some() && old.all(|from| !has(from)) && renames.iter().all(|(_, to)| has(to)) {
+        return Vec::new();
+    }
+    renames.retain(|(from, _)| has(from));
     let taken: Vec<&str> = now.iter().map(name).collect();
     rename_order(&taken, renames)
 }

@@ -41,14 +41,20 @@ pub(crate) fn in_option_list(changes: &[Changed]) -> Option<String> {
     (!items.is_empty()).then(|| format!("OPTIONS ({})", items.join(", ")))
 }
 
-/// `RESET (…)` and `SET (…)` of storage parameters, which catalogs keep as `name=value`.
+/// SQLSTATE of a parameter that a server does not know.
+pub(crate) const UNKNOWN_PARAMETER: &[&str] = &["22023"];
+/// What is said of it.
+pub(crate) const UNKNOWN: &str = "the target does not know this parameter";
+
+/// `RESET (…)` and `SET (…)` of storage parameters, which catalogs keep as `name=value`. Each by itself: a target may not know
+/// one of them.
 pub(crate) fn reloptions(now: &[String], after: &[String]) -> Vec<String> {
     let name = |item: &String| item.split('=').next().unwrap_or_default().to_owned();
     let kept: Vec<String> = after.iter().map(name).collect();
-    let gone: Vec<_> = now.iter().map(name).filter(|item| !kept.contains(item)).map(|n| parameter(&n)).collect();
-    let set: Vec<_> = after.iter().filter(|item| !now.contains(item)).map(|item| assignment(item)).collect();
-    let reset = (!gone.is_empty()).then(|| format!("RESET ({})", gone.join(", ")));
-    reset.into_iter().chain((!set.is_empty()).then(|| format!("SET ({})", set.join(", ")))).collect()
+    let gone = now.iter().map(name).filter(|item| !kept.contains(item));
+    let set = after.iter().filter(|item| !now.contains(item));
+    let reset = gone.map(|name| format!("RESET ({})", parameter(&name)));
+    reset.chain(set.map(|item| format!("SET ({})", assignment(item)))).collect()
 }
 
 /// `WITH (…)` of parameters; empty if there are none.
@@ -80,7 +86,7 @@ mod tests {
     #[test]
     fn parameters_are_reset_and_set() {
         let (now, after) = (texts(&["fillfactor=70", "a=1"]), texts(&["a=2", "b=x"]));
-        assert_eq!(reloptions(&now, &after), ["RESET (\"fillfactor\")", "SET (\"a\" = '2', \"b\" = 'x')"]);
+        assert_eq!(reloptions(&now, &after), ["RESET (\"fillfactor\")", "SET (\"a\" = '2')", "SET (\"b\" = 'x')"]);
         assert!(reloptions(&now, &now).is_empty());
     }
 

@@ -1,10 +1,11 @@
 //! What tables have beside columns, constraints and indexes.
 
+use crate::opaque;
 use crate::quote;
 use crate::state::State;
 use crate::statement::Statement;
 use crate::table::indexes;
-use crate::table::options::{differences, in_option_list, reloptions};
+use crate::table::options::{UNKNOWN, UNKNOWN_PARAMETER, differences, in_option_list, reloptions};
 use crate::turn::Turn;
 
 pub(super) fn settings(turn: &Turn<'_>) -> Vec<Statement> {
@@ -15,9 +16,10 @@ pub(super) fn settings(turn: &Turn<'_>) -> Vec<Statement> {
     if turn.changed(|state| &state.of) {
         changes.push(turn.after.of.as_ref().map_or_else(|| "NOT OF".into(), |of| format!("OF {of}")));
     }
-    changes.extend(parameters(turn));
     changes.extend(row_security(turn));
     let mut statements: Vec<_> = changes.iter().map(|what| turn.alter_table(what)).collect();
+    let known = |what: &String| turn.alter_table(what).or_skip(UNKNOWN_PARAMETER, UNKNOWN);
+    statements.extend(parameters(turn).iter().map(known));
     if turn.changed(|state| &state.access_method) && turn.now.kind == "table" {
         let method = turn.after.access_method.as_deref().unwrap_or("heap");
         statements.push(turn.alter_table(&format!("SET ACCESS METHOD {}", quote::identifier(method))));
@@ -53,6 +55,19 @@ fn row_security(turn: &Turn<'_>) -> Vec<String> {
         changes.push(is(forced, "FORCE ROW LEVEL SECURITY", "NO FORCE ROW LEVEL SECURITY"));
     }
     changes
+}
+
+/// When a partition's clones of its parent's triggers fire.
+pub(super) fn triggers(turn: &Turn<'_>) -> Vec<Statement> {
+    let mut names: Vec<&String> = turn.now.triggers.keys().chain(turn.after.triggers.keys()).collect();
+    names.sort();
+    names.dedup();
+    let changed = names.into_iter().filter(|name| turn.changed(|state| state.triggers.get(*name)));
+    let set = |name: &String| {
+        let how = opaque::firing(turn.after.triggers.get(name).map(String::as_str));
+        turn.alter_table(&format!("{how} TRIGGER {}", quote::identifier(name)))
+    };
+    changed.map(set).collect()
 }
 
 /// Replica identity: once the index that it may need is there.

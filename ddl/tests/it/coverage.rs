@@ -54,7 +54,7 @@ fn commented(server: &Cluster) -> Vec<String> {
 fn statements() -> Vec<String> {
     let groups = FORMS.iter().flat_map(|(_, statements)| *statements).chain(CASES.iter().flat_map(|case| case.sql));
     let texts = [MADE, ALTERED, DROPPED].into_iter().flatten().chain(groups);
-    let parts = texts.flat_map(|text| text.split("; ")).map(|part| plain(part));
+    let parts = texts.flat_map(|text| text.split("; ")).map(plain);
     parts.collect()
 }
 

@@ -111,8 +111,8 @@ pub(crate) const FORMS: &[Group] = &[
              for values from (10) to (maxvalue)",
             "alter table fo_detached detach partition fo_detached_1 concurrently",
             "alter table fo_detached attach partition fo_detached_1 for values from (minvalue) to (10)",
-            "create table fo_d (a int primary key); create table fo_ref (a int, b int, constraint fo_f foreign key (a) references fo_d (a) match full on \
-             delete set default); comment on constraint fo_f on fo_ref is 'f'; 15: create table fo_ref2 (a int \
+            "create table fo_d (a int primary key); create table fo_ref (a int, b int, constraint \
+             fo_f foreign key (a) references fo_d (a) match full on delete set default); comment on constraint fo_f on fo_ref is 'f'; 15: create table fo_ref2 (a int \
              primary key, b int); 15: alter table fo_ref add foreign key (a) references fo_ref2 on delete set null \
              (a)",
             "alter table fo_ref alter constraint fo_f deferrable initially deferred",
@@ -145,6 +145,10 @@ pub(crate) const FORMS: &[Group] = &[
              trigger ru_tr; alter table ru enable replica rule ru_r",
             "create view ru_v as select * from ru; create rule ru_vi as on insert to ru_v do instead insert into ru \
              values (new.*); comment on rule ru_vi on ru_v is 'r'; alter table ru add c int",
+            "create table cl (a int) partition by list (a); create table cl1 partition of cl for values in (1); create \
+             trigger cl_t after insert on cl for each row execute function ru_f(); alter table cl1 disable trigger cl_t; \
+             create table cl2 partition of cl for values in (2); alter table cl disable trigger cl_t; alter table cl2 \
+             enable always trigger cl_t",
             "alter table ru no force row level security; drop rule ru_r on ru; drop trigger ru_c on ru",
         ],
     ),

@@ -2,6 +2,7 @@
 //!
 //! Both are databases of one cluster, which is made for each version that `WALCAST_TEST_PG` names.
 
+mod blind;
 mod corpus;
 mod coverage;
 mod dump;
@@ -9,8 +10,11 @@ mod forms;
 mod local;
 mod looks;
 mod pair;
+mod partial;
 mod random;
 mod rows;
 #[path = "../shared/session.rs"]
 mod session;
+mod skipped;
 mod table_driven;
+mod versions;

@@ -28,7 +28,7 @@ pub(crate) struct Pair {
     pub(crate) source: Client,
     pub(crate) target: Client,
     pub(crate) options: Options,
-    /// Whether each message is applied twice. Names that are swapped in one message are swapped back by the second time.
+    /// Whether each message is applied twice.
     pub(crate) twice: bool,
     /// What went wrong so far: one run shows all of it.
     problems: Vec<String>,
@@ -47,6 +47,14 @@ pub(crate) fn across_versions(test: impl AsyncFn(&mut Pair)) {
     if let [oldest, .., newest] = &all[..] {
         on(oldest, newest, &test);
         on(newest, oldest, &test);
+    }
+}
+
+/// Runs a test from the newest version to each older one.
+pub(crate) fn from_newest(test: impl AsyncFn(&mut Pair)) {
+    let all = installations().unwrap();
+    if let [older @ .., newest] = &all[..] {
+        older.iter().for_each(|target| on(newest, target, &test));
     }
 }
 
@@ -141,6 +149,37 @@ impl Pair {
             self.target.batch_execute("commit").await.unwrap();
         }
         outcomes
+    }
+
+    /// Applies messages once more, as one transaction: nothing is to be done.
+    pub(crate) async fn repeat(&mut self, messages: &[(String, String)]) {
+        self.target.batch_execute("begin").await.unwrap();
+        for (_, json) in messages {
+            let message = Message::parse(json.as_bytes()).unwrap();
+            if let Err(problem) = self.apply_one(&message).await {
+                self.problem(format!("once more: {message}: {problem}"));
+            }
+        }
+        self.target.batch_execute("commit").await.unwrap();
+    }
+
+    /// What the target does not take of a message, which is then undone.
+    pub(crate) async fn refusal(&mut self, json: &str) -> Option<String> {
+        self.attempt_one(json).await.err()
+    }
+
+    /// Applies a message as a transaction of its own, which is undone if it is refused.
+    pub(crate) async fn attempt_one(&mut self, json: &str) -> Result<Outcome, String> {
+        let message = Message::parse(json.as_bytes()).unwrap();
+        self.target.batch_execute("begin").await.unwrap();
+        let applied = self.apply_one(&message).await;
+        self.target.batch_execute(if applied.is_err() { "rollback" } else { "commit" }).await.unwrap();
+        applied
+    }
+
+    /// The source's major version.
+    pub(crate) fn source_major(&self) -> u32 {
+        self.server.version()
     }
 
     /// Has the source look through everything, and applies what it finds.

@@ -341,23 +341,3 @@ fn what_the_source_did_the_target_has() {
         }
     });
 }
-
-#[test]
-fn names_that_changed_while_nobody_looked_are_swapped_in_one_message() {
-    on_all_versions(async |pair: &mut Pair| {
-        pair.twice = false;
-        pair.replicate(&["create table a (x int primary key); create table b (y int primary key); create function \
-         f() returns int language sql as 'select 1'; \
-                          create function g() returns int language sql as 'select 2'"])
-            .await;
-        pair.source.batch_execute("alter event trigger walcast_ddl_end disable").await.unwrap();
-        pair.replicate(&[
-            "alter table a rename to c; alter table b rename to a; alter table c rename to b; alter table a add z int",
-            "alter function f() rename to h; alter function g() rename to f; alter function h() rename to g",
-            "alter event trigger walcast_ddl_end enable always",
-        ])
-        .await;
-        pair.tick().await;
-        pair.compare("swapped");
-    });
-}
