@@ -125,8 +125,13 @@ async fn tell(program: &str, arguments: &[String], news: &News, timeout: Duratio
         Ok(child) => child,
         Err(error) => return tracing::warn!(%error, program, "cannot run on_error"),
     };
-    let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-    match tokio::time::timeout(timeout, child.wait()).await {
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+    let ended = tokio::time::timeout(timeout, child.wait()).await;
+    if ended.is_ok() {
+        // What it left running on purpose is not ours; and its number may be another's by now.
+        group.0 = None;
+    }
+    match ended {
         Ok(Ok(status)) if status.success() => tracing::debug!(program, "on_error was run"),
         Ok(Ok(status)) => tracing::warn!(program, %status, "on_error failed"),
         Ok(Err(error)) => tracing::warn!(program, %error, "cannot wait for on_error"),
@@ -158,18 +163,18 @@ mod tests {
     #[test]
     fn an_error_is_told_once_and_another_one_not_before_its_time() {
         let (mut told, start) = (Told::default(), Instant::now());
-        let mut due = |wrong: &[News], seconds: u64| {
-            told.due(wrong.to_vec(), Duration::from_secs(60), start + Duration::from_secs(seconds))
+        let mut due = |wrong: Vec<News>, seconds: u64| {
+            told.due(wrong, Duration::from_secs(60), start + Duration::from_secs(seconds))
         };
         let (a, other, b) = (news("a", "x"), news("a", "y"), news("b", "x"));
-        assert_eq!(due(&[a.clone()], 0), [a.clone()]);
-        assert_eq!(due(&[a.clone(), b.clone()], 1), [b.clone()], "each target has its own time");
-        assert_eq!(due(&[a.clone()], 100), [], "nothing new");
-        assert_eq!(due(&[other.clone()], 101), [other.clone()]);
-        assert_eq!(due(&[a.clone()], 102), [], "too soon");
-        assert_eq!(due(&[a.clone()], 161), [a.clone()], "told later");
-        assert_eq!(due(&[], 162), []);
-        assert_eq!(due(&[a.clone()], 230), [a], "it went away and is back");
+        assert_eq!(due(vec![a.clone()], 0), vec![a.clone()]);
+        assert_eq!(due(vec![a.clone(), b.clone()], 1), vec![b.clone()], "each target has its own time");
+        assert_eq!(due(vec![a.clone()], 100), vec![], "nothing new");
+        assert_eq!(due(vec![other.clone()], 101), vec![other.clone()]);
+        assert_eq!(due(vec![a.clone()], 102), vec![], "too soon");
+        assert_eq!(due(vec![a.clone()], 161), vec![a.clone()], "told later");
+        assert_eq!(due(vec![], 162), vec![]);
+        assert_eq!(due(vec![a.clone()], 230), vec![a], "it went away and is back");
     }
 
     #[test]
