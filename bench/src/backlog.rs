@@ -20,7 +20,7 @@ pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) ->
         lab.make_base_slot()?;
         let load = lab.load(workload, options.scaled(workload.full_size()))?;
         let backlog = Backlog { content: lab.source_content(workload)?, workload, load, lab: &lab };
-        for (targets, transport) in options.fans() {
+        for (targets, transport) in options.fans(workload) {
             let sides: Vec<Side> = sides.iter().filter(|side| takes_part(side, workload, targets)).cloned().collect();
             if !sides.is_empty() {
                 report.throughput(&backlog.measure(options, &sides, targets, transport)?)?;

@@ -2,11 +2,18 @@
 //!
 //! In life the third target is a machine of its own. Its server has its data in memory and the lowest priority, to be as
 //! little in the way as can be on one machine; once more it shares disk and priority with everything else, as the worst
-//! case, and there the copy is also slowed down by `--max-rate`.
+//! case, and there the copy is also slowed down by `--max-rate`. What reads the rows at the source and what relays them has
+//! the same priority as everything else in all cases.
 
+use std::collections::HashSet;
+use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use cluster::{Cluster, Conninfo};
 use rustix::process::{Pid, setpriority_process};
 
@@ -23,6 +30,7 @@ const DATABASE: &str = "bench_copied";
 /// Where a machine's memory can be written to as files.
 const MEMORY: &str = "/dev/shm";
 const LOWEST_PRIORITY: i32 = 19;
+const QUIETEN_EVERY: Duration = Duration::from_millis(5);
 const MAX_RATE: &str = "20MiB";
 /// Rows of a table that is copied and not written to meanwhile: about 450 MiB in a full run.
 const ROWS: u32 = 3_500_000;
@@ -83,6 +91,24 @@ fn apart() -> anyhow::Result<Cluster> {
     Ok(server)
 }
 
+/// Gives the sessions of a server the lowest priority until `stop`.
+///
+/// Where the kernel groups processes by their session (`sched_autogroup_enabled`), a process's own priority counts only
+/// within its group, and each session of PostgreSQL is a group of its own.
+fn quieten(server: u32, stop: &AtomicBool) -> anyhow::Result<()> {
+    let children = format!("/proc/{server}/task/{server}/children");
+    let mut known = HashSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        let now = fs::read_to_string(&children).with_context(|| format!("could not read {children}"))?;
+        for pid in now.split_whitespace().filter(|pid| known.insert((*pid).to_string())) {
+            // The session may have ended by now, and without groups there is no such file.
+            drop(fs::write(format!("/proc/{pid}/autogroup"), LOWEST_PRIORITY.to_string()));
+        }
+        thread::sleep(QUIETEN_EVERY);
+    }
+    Ok(())
+}
+
 struct Measurement<'a> {
     lab: Lab,
     program: &'a Path,
@@ -113,6 +139,18 @@ impl Measurement<'_> {
         if *first == wanted { apart } else { beside }
     }
 
+    fn copy(&self, service: &Service, server: &Cluster, arguments: &[&str]) -> anyhow::Result<()> {
+        let stop = &AtomicBool::new(false);
+        let quiet = server.pid().filter(|pid| self.server(Place::Apart).pid() == Some(*pid));
+        thread::scope(|scope| {
+            let quietener = quiet.map(|pid| scope.spawn(move || quieten(pid, stop)));
+            let copied = service.copy(arguments);
+            stop.store(true, Ordering::Relaxed);
+            quietener.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))?;
+            copied
+        })
+    }
+
     fn observe(&self, route: &Route, third: Option<(&Cluster, &[&str])>) -> anyhow::Result<CopyLagRun> {
         let mut service = match third {
             Some((server, _)) => Service::with_one_to_copy(self.program, &self.lab, route, &server.conninfo(DATABASE))?,
@@ -126,7 +164,7 @@ impl Measurement<'_> {
             route.databases().iter().map(|database| self.lab.target.conninfo_unix(database)).collect();
         let observed = beside(&self.lab, &targets, RATE, |begin| {
             match third {
-                Some((_, arguments)) => service.copy(arguments)?,
+                Some((server, arguments)) => self.copy(&service, server, arguments)?,
                 None => sleep_until(begin + Duration::from_secs_f64(self.seconds))?,
             }
             Ok(Instant::now().duration_since(begin))

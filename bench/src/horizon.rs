@@ -22,6 +22,8 @@ const WORKLOAD: Workload = Workload::Pgbench;
 const TRANSACTIONS: u32 = 5_000_000;
 const TARGETS: u32 = 2;
 const SEGMENT_SIZE: &str = "16MiB";
+/// As in life: millions of updates of the same rows are not to be measured by the space that they leave behind.
+const HOUSEKEEPING: &str = "autovacuum = on\nmax_wal_size = '2GB'\ncheckpoint_timeout = '5min'";
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 const STALLED_AFTER: Duration = Duration::from_secs(120);
 
@@ -34,9 +36,8 @@ struct Sample {
 pub(crate) fn measure(options: &Options, side: &Side, report: &mut Report) -> anyhow::Result<()> {
     let Some(program) = side.walcast_program() else { return Ok(()) };
     let lab = Lab::start(WORKLOAD)?;
-    // Millions of updates of the same rows are not to be measured by how much space they leave behind.
     for server in [&lab.source, &lab.target] {
-        server.append_configuration("autovacuum = on")?;
+        server.append_configuration(HOUSEKEEPING)?;
         server.reload()?;
     }
     walcast::set_up(program, &lab)?;

@@ -24,6 +24,10 @@ const BASE_SLOT: &str = "bench_base";
 const SLOT_POLL: Duration = Duration::from_millis(5);
 const SLOT_POLLS_MAX: u32 = 2000;
 
+/// The tables of a database, as a list of an SQL command.
+const TABLES: &str = "SELECT string_agg(quote_ident(relname), ', ') FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'";
+
 const MARKER: &str = "CREATE TABLE bench_marker (at timestamptz DEFAULT clock_timestamp())";
 
 /// How a contender connects to a server.
@@ -100,10 +104,7 @@ impl Lab {
 
     /// Publishes the tables of now for subscriptions: not all tables, because targets lack those of walcast's capture.
     pub(crate) fn publish(&self) -> anyhow::Result<()> {
-        let tables: String = self.on_source.value(
-            "SELECT string_agg(quote_ident(relname), ', ') FROM pg_class
-             WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'",
-        )?;
+        let tables: String = self.on_source.value(TABLES)?;
         self.on_source.run(&format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {tables}"))
     }
 
@@ -166,10 +167,13 @@ impl Lab {
         route.databases().iter().try_for_each(|database| self.make_target(database))
     }
 
-    /// Drops the slots and databases of a route.
+    /// Drops the slots and databases of a route. Databases are emptied first: each DROP makes a checkpoint, which would
+    /// write the changed pages of all that are to be dropped next.
     pub(crate) fn close(&self, side: &Side, route: &Route) -> anyhow::Result<()> {
         side.slots(route).iter().try_for_each(|slot| self.drop_slot(slot))?;
-        route.databases().iter().try_for_each(|database| self.drop_target(database))
+        let databases = route.databases();
+        databases.iter().try_for_each(|database| self.empty(database))?;
+        databases.iter().try_for_each(|database| self.drop_target(database))
     }
 
     /// The position of now. A transaction is written behind it, so that every contender is told that it was passed.
@@ -186,6 +190,12 @@ impl Lab {
 
     pub(crate) fn drop_target(&self, database: &str) -> anyhow::Result<()> {
         self.on_target.run(&format!("DROP DATABASE {database} WITH (FORCE)"))
+    }
+
+    fn empty(&self, database: &str) -> anyhow::Result<()> {
+        let session = Session::connect(self.target.conninfo_unix(database))?;
+        let tables: String = session.value(TABLES)?;
+        session.run(&format!("TRUNCATE {tables}"))
     }
 
     /// Writes out what earlier runs left in the buffers, so that the next one does not pay for it.

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// Multiplies the number of transactions and the seconds of the latency test.
     #[arg(long, value_name = "FACTOR", value_parser = positive)]
     scale: Option<f64>,
-    /// One round at a tenth of the size by tcp, not written to a file unless --out says so.
+    /// One round at a twentieth of the size by tcp, not written to a file unless --out says so.
     #[arg(long)]
     quick: bool,
     /// The file to write.
@@ -31,14 +31,14 @@ pub(crate) struct Options {
     /// Workloads of the backlog.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "insert,pgbench,scattered,huge")]
     pub(crate) workload: Vec<Workload>,
-    /// Numbers of targets of the backlog. Default: 1, 4 and 8; a quick run takes 1 and 8.
+    /// Numbers of targets of the backlog. Default: 1, 4 and 8; a quick run takes 1, and 8 with pgbench.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=8))]
     targets: Vec<u32>,
     /// How contenders connect. Default: tcp and unix; a quick run takes tcp alone.
     #[arg(long, value_enum, value_delimiter = ',')]
     transport: Vec<Transport>,
     /// Transactions per second beside which latency is measured.
-    #[arg(long, value_delimiter = ',', default_value = "500", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_delimiter = ',', default_value = "500,2000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: Vec<u32>,
     /// Fail when a figure is not what it must be at least.
     #[arg(long)]
@@ -77,8 +77,8 @@ enum Only {
     Walcast,
 }
 
-const ROUNDS: u32 = 3;
-const QUICK_SCALE: f64 = 0.1;
+const ROUNDS: u32 = 5;
+const QUICK_SCALE: f64 = 0.05;
 const RESULT_FILE: &str = "bench/RESULTS.md";
 
 impl Options {
@@ -100,10 +100,11 @@ impl Options {
     }
 
     /// Numbers of targets with the transports to measure them by: many targets by the first alone.
-    pub(crate) fn fans(&self) -> Vec<(u32, Transport)> {
+    pub(crate) fn fans(&self, workload: Workload) -> Vec<(u32, Transport)> {
         let targets = match self.targets.as_slice() {
-            [] if self.quick => &[1, 8],
-            [] => &[1, 4, 8][..],
+            [] if self.quick && workload == Workload::Pgbench => &[1, 8][..],
+            [] if self.quick => &[1],
+            [] => &[1, 4, 8],
             chosen => chosen,
         };
         let transports = |many: bool| self.transports().iter().take(if many { 1 } else { usize::MAX });
@@ -181,9 +182,9 @@ mod tests {
     #[test]
     fn a_quick_run_is_small_and_leaves_the_results_alone() {
         let quick = Options::parse_from(["bench", "--quick"]);
-        assert_eq!((quick.rounds(), quick.scaled(300_000), quick.result_file()), (1, 30_000, None));
+        assert_eq!((quick.rounds(), quick.scaled(300_000), quick.result_file()), (1, 15_000, None));
         let full = Options::parse_from(["bench", "drain"]);
-        assert_eq!((full.rounds(), full.scaled(300_000)), (3, 300_000));
+        assert_eq!((full.rounds(), full.scaled(300_000)), (5, 300_000));
         assert_eq!(full.result_file(), Some(PathBuf::from("bench/RESULTS.md")));
         assert!(full.wants(Measurement::Drain) && !full.wants(Measurement::Latency));
     }

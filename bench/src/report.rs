@@ -187,7 +187,8 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(options: &Options) -> anyhow::Result<Report> {
-        let circumstances = format!("`{}`, {} rounds, {}", command(), options.rounds(), machine()?);
+        let rounds = if options.rounds() == 1 { "1 round".into() } else { format!("{} rounds", options.rounds()) };
+        let circumstances = format!("`{}`, {rounds}, {}", command(), machine()?);
         Ok(Report { file: options.result_file(), circumstances, missed: 0 })
     }
 
@@ -274,10 +275,18 @@ walcast, mapped pages of its log included; anonymous is the largest part of it s
 Under each table stands what was run. Compare figures of one table only: they move with the machine, ratios \
 do less.";
 
-/// This program's command line, without the directories of the machine.
+/// This program's command line, without the files of the machine.
 fn command() -> String {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    format!("bench/run.sh {}", arguments.join(" ")).trim_end().to_string()
+    let mut shown = vec!["bench/run.sh".to_string()];
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--out" | "--walcast" => drop(arguments.next()),
+            file if file.starts_with("--out=") || file.starts_with("--walcast=") => {}
+            _ => shown.push(argument),
+        }
+    }
+    shown.join(" ")
 }
 
 fn machine() -> anyhow::Result<String> {
