@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(tenths.len(), 10);
         assert!(tenths.iter().all(|tenth| tenth.seconds == 4.0 && tenth.wal_bytes == 100));
         assert_eq!((tenths[0].anonymous, tenths[9].anonymous), (200, 1100));
-        assert_eq!((tenths[0].trimmed, tenths[4].trimmed), (true, false));
+        assert_eq!((tenths[0].trimmed, tenths[1].trimmed), (true, false));
     }
 
     #[test]
