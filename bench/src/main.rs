@@ -33,6 +33,7 @@ mod options;
 mod process;
 mod report;
 mod sql;
+mod status;
 mod tables;
 mod walcast;
 mod workload;
