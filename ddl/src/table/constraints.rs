@@ -30,7 +30,14 @@ fn goes_with_column(turn: &Turn<'_>, now: &Constraint) -> bool {
 
 fn is_another(turn: &Turn<'_>, now: &Constraint, after: &Constraint) -> bool {
     let before = turn.before.and_then(|before| before.constraints.iter().find(|c| c.oid == after.oid));
-    wanted(&now.def, before.map(|c| &c.def), &after.def) && !is_only_validated(now, after)
+    let only = is_only_validated(now, after) || is_only_inherited(now, after);
+    wanted(&now.def, before.map(|c| &c.def), &after.def) && !only
+}
+
+/// Made anew, it would be lost to the children that keep it.
+fn is_only_inherited(now: &Constraint, after: &Constraint) -> bool {
+    let plain = |def: &'_ str| def.strip_suffix(" NO INHERIT").unwrap_or(def).to_owned();
+    now.kind == "n" && now.def != after.def && plain(&now.def) == plain(&after.def)
 }
 
 fn is_only_validated(now: &Constraint, after: &Constraint) -> bool {
@@ -84,6 +91,10 @@ fn add_one(turn: &Turn<'_>, after: &Constraint) -> Option<Statement> {
     match find(turn.now, &after.name) {
         Some(now) if is_only_validated(now, after) && wanted(&now.def, before.map(|c| &c.def), &after.def) => {
             Some(turn.alter_table(&format!("VALIDATE CONSTRAINT {name}")))
+        }
+        Some(now) if is_only_inherited(now, after) && wanted(&now.def, before.map(|c| &c.def), &after.def) => {
+            let how = if after.def.ends_with(" NO INHERIT") { "NO INHERIT" } else { "INHERIT" };
+            Some(turn.alter_table(&format!("ALTER CONSTRAINT {name} {how}")))
         }
         Some(_) => None,
         // only the target's own doing took it away
