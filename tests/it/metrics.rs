@@ -89,7 +89,8 @@ fn every_panel_and_every_alert_has_data_in_a_real_prometheus() {
     until("walcast answers", CATCH_UP, || get(address, "/healthz").is_some());
     let prometheus = Prometheus::start(address, &grafana("alerts.yml"));
     for name in mirror.names() {
-        mirror.walcast(&["bootstrap", name]);
+        // So slowly that it is told how far it is.
+        mirror.walcast(&["bootstrap", name, "--max-rate", "8KiB"]);
     }
     make_news(&mirror, &service, &prometheus);
 
