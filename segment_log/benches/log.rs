@@ -22,7 +22,7 @@ fn main() {
 fn open(dir: &Path) -> (Writer, Log) {
     let [database, slot, publication] = ["bench"; 3].map(str::to_owned);
     let options = Options {
-        dir: dir.to_owned(),
+        dir: dir.join("log"),
         segment_size: 64 << 20,
         retain_min: 0,
         identity: Identity { system_id: 7, timeline: 1, database, slot, publication },
