@@ -18,8 +18,10 @@
 //!
 //! # Flushed
 //!
-//! Sessions commit with `synchronous_commit = off`. An origin's progress can be asked for flushed. For the row, the
-//! target's insert position is taken after a commit; once its flush position has passed that, the commit is on disk.
+//! Sessions commit with `synchronous_commit = off`. The target's insert position is taken after a commit; once its flush
+//! position has passed that, the commit is on disk. An origin's progress could be asked for flushed, but that makes the
+//! session wait for the disk, and all that is to be applied with it: at 500 transactions/s these waits were the slowest
+//! in a hundred.
 
 use connection::TextRow;
 use decoder::{Lsn, PgTimestamp};
@@ -102,7 +104,7 @@ pub(crate) struct Checkpoint {
     pub(crate) lsn: Lsn,
     /// As on disk there.
     pub(crate) flushed: Option<Lsn>,
-    /// Row only: once the target has flushed up to `.0`, `.1` is on disk.
+    /// Once the target has flushed up to `.0`, `.1` is on disk.
     pending: Option<(Lsn, Lsn)>,
 }
 
@@ -151,24 +153,16 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Asks the target what it has flushed. Without an origin the answer takes two calls.
+    /// Asks the target what it has flushed; the answer takes two calls.
     pub(crate) async fn refresh_flushed(&mut self, session: &mut Session) -> Result<(), Error> {
-        match &self.place {
-            Place::Origin { name } => {
-                let rows = session.query("SELECT pg_replication_origin_progress($1, true)", &[name]).await?;
-                self.flushed = optional_lsn(&rows)?;
-            }
-            Place::Row { .. } => {
-                let rows = session.simple("SELECT pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn()").await?;
-                let row = rows.first().ok_or(Error::Answer("no WAL position"))?;
-                let (flushed, inserted) = (lsn(text(row, 0)?)?, lsn(text(row, 1)?)?);
-                if let Some((_, covered)) = self.pending.take_if(|(wal, _)| *wal <= flushed) {
-                    self.flushed = Some(covered);
-                }
-                if self.pending.is_none() && self.flushed != Some(self.lsn) {
-                    self.pending = Some((inserted, self.lsn));
-                }
-            }
+        let rows = session.simple("SELECT pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn()").await?;
+        let row = rows.first().ok_or(Error::Answer("no WAL position"))?;
+        let (flushed, inserted) = (lsn(text(row, 0)?)?, lsn(text(row, 1)?)?);
+        if let Some((_, covered)) = self.pending.take_if(|(wal, _)| *wal <= flushed) {
+            self.flushed = Some(covered);
+        }
+        if self.pending.is_none() && self.flushed != Some(self.lsn) {
+            self.pending = Some((inserted, self.lsn));
         }
         Ok(())
     }
