@@ -52,6 +52,11 @@ pub async fn apply<S: Session + Send>(
         lacks_key: false,
         waiting: Vec::new(),
     };
+    if message.has_only_values() {
+        // It comes each second where sequences are used: nothing else is looked at.
+        values::set_sequences(&mut context, &message.sequences).await?;
+        return Ok(context.outcome);
+    }
     let settings = context.pin().await?;
     pending::look(&mut context).await?;
     apply_changes(&mut context, message).await?;

@@ -68,6 +68,12 @@ pub struct SequenceValue {
 }
 
 impl Message {
+    /// It says where sequences are, and nothing else.
+    #[must_use]
+    pub fn has_only_values(&self) -> bool {
+        self.changes.is_empty() && self.refresh.is_empty() && self.unsupported.is_empty()
+    }
+
     /// Reads the JSON behind the signature. Its size is the caller's to bound; nesting is bounded here.
     ///
     /// # Errors

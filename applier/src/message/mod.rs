@@ -8,6 +8,8 @@
 //!      copied again ─▶ the session's own settings ─▶ everything learnt about tables is forgotten
 //! ```
 //!
+//! A message that says nothing but where sequences are, as comes each second, leaves out all but the middle.
+//!
 //! Rows of a table that CREATE TABLE AS makes come before the message that creates it: see [`ahead`].
 //!
 //! In a lane (one table is caught up after it was copied again) no message is applied: the target's own applier does
@@ -108,9 +110,16 @@ impl Target {
             None => self.ddl_options().await?,
         };
         let options = self.ddl.insert(options);
-        self.session.simple(PIN).await?;
+        let has_more = !message.has_only_values();
+        if has_more {
+            self.session.simple(PIN).await?;
+        }
         let mut statements = Statements(&mut self.session);
-        let outcome = ::ddl::apply(&mut statements, message, options).await.map_err(Error::ddl)?;
+        // On the heap: this future is far larger than all others of the applier.
+        let outcome = Box::pin(::ddl::apply(&mut statements, message, options)).await.map_err(Error::ddl)?;
+        if !has_more {
+            return Ok(outcome);
+        }
         let identity = &self.options.identity;
         for change in &message.changes {
             tables::follow(&mut self.session, &mut self.filter, identity, change).await?;
