@@ -1,7 +1,7 @@
 //! Following the log with one session: batches, tiers, idle time, and when the checkpoint moves without changes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use decoder::{Lsn, PgTimestamp};
 use segment_log::{Log, ReadError};
@@ -31,6 +31,13 @@ const MOVE_EVERY: Duration = Duration::from_secs(60);
 /// it is applied at once, whatever comes.
 const FLOOD_CHANGES: usize = 64;
 const FLOOD_PER_SECOND: f64 = 20_000.0;
+/// The same for a target that has lagged for so long, and that has had something to apply ever since it last had nothing
+/// for so long: the log is being filled from a backlog. With many targets on few cores none of them reaches the rate above.
+const LAGGING_FROM: Duration = Duration::from_secs(1);
+const BUSY_FROM: Duration = Duration::from_millis(20);
+/// It waits for this part of its lag, at most so many times as long as one that does not lag.
+const LAG_PART: u32 = 20;
+const LAGGING_DELAYS: u32 = 10;
 
 /// Everything that outlives a session.
 pub(crate) struct Follower {
@@ -68,6 +75,8 @@ struct Following {
     ordered_until: Option<Lsn>,
     /// When the log was last looked into.
     gathered: Instant,
+    /// Since when there has always been something to apply.
+    busy_since: Instant,
     asked: Instant,
     moved: Instant,
     looked: Instant,
@@ -94,6 +103,7 @@ impl Follower {
             suspects: None,
             ordered_until: self.lost.filter(|l| l.applied == applied && l.times >= LOST_MAX).map(|l| l.last),
             gathered: now,
+            busy_since: now,
             asked: now,
             moved: now,
             looked: now,
@@ -119,8 +129,8 @@ impl Follower {
         }
         let limits = self.limits(following, before);
         let mut batch = following.feed.gather(limits)?;
-        if following.is_flooded(&batch) {
-            tokio::time::sleep(self.options.batch_max_delay).await;
+        if let Some(delay) = following.worth_waiting(&batch, self.options.batch_max_delay) {
+            tokio::time::sleep(delay).await;
             following.feed.extend(&mut batch, limits)?;
         }
         following.gathered = Instant::now();
@@ -129,6 +139,7 @@ impl Follower {
                 Some(limit) => self.rest(following, control, limit).await?,
                 None => self.idle(following, control, before).await?,
             }
+            following.busy_since = Instant::now();
         } else if self.is_to_skip(&batch) {
             self.skip_first(following, &batch).await?;
         } else {
@@ -373,11 +384,19 @@ impl Following {
         }
     }
 
-    /// The batch is small only because the log is read as fast as it grows: with more in it, it costs less.
-    fn is_flooded(&self, batch: &Batch) -> bool {
+    /// How long to wait because the batch is small only for being read as fast as the log grows: with more in it, it costs
+    /// less.
+    fn worth_waiting(&self, batch: &Batch, delay: Duration) -> Option<Duration> {
         let seconds = self.gathered.elapsed().as_secs_f64();
         let rate = batch.changes as f64 / seconds.max(f64::EPSILON);
-        batch.at_head && batch.changes >= FLOOD_CHANGES && rate >= FLOOD_PER_SECOND
+        let is_flooded = batch.changes >= FLOOD_CHANGES && rate >= FLOOD_PER_SECOND;
+        let lag = batch.oldest().map_or(Duration::ZERO, since);
+        match batch.at_head {
+            true if lag >= LAGGING_FROM && self.busy_since.elapsed() >= BUSY_FROM => {
+                Some((lag / LAG_PART).clamp(delay, delay * LAGGING_DELAYS))
+            }
+            at_head => (at_head && is_flooded).then_some(delay),
+        }
     }
 
     fn is_ordered(&self, batch: &Batch) -> bool {
@@ -410,6 +429,12 @@ impl Following {
         let every = if behind { FLUSHED_EVERY } else { PING_EVERY };
         every.saturating_sub(self.asked.elapsed())
     }
+}
+
+/// How long ago that was, if the source's clock is right.
+fn since(time: PgTimestamp) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_micros(u64::try_from(time.unix_micros()).unwrap_or(u64::MAX)))
 }
 
 /// First and last of the transactions that may be to blame; all of the batch if that is not known.
