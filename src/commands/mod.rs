@@ -13,8 +13,8 @@ pub(crate) mod status;
 pub(crate) mod targets;
 pub(crate) mod teardown;
 pub(crate) mod verify;
-mod watch;
 pub(crate) mod wait;
+mod watch;
 
 use std::io::{self, Write};
 

@@ -27,7 +27,8 @@ fn the_status_fills_a_terminal_until_ctrl_c_and_leaves_it_as_it_was() {
     let service = mirror.run();
     mirror.catch_up(&service);
     let typescript = mirror.config_file().with_file_name("typescript");
-    let command = format!("exec '{}' -c '{}' status --watch", env!("CARGO_BIN_EXE_walcast"), mirror.config_file().display());
+    let command =
+        format!("exec '{}' -c '{}' status --watch", env!("CARGO_BIN_EXE_walcast"), mirror.config_file().display());
     // util-linux' script gives the program a terminal; what is typed goes there.
     let mut script = Command::new("script");
     script

@@ -26,7 +26,8 @@ pub(crate) async fn source(capture: &Capture) -> (Cluster, Client) {
 
 /// Messages of the stream since the last call. The content of a pgoutput message with prefix "walcast" begins at byte 23,
 /// its JSON after 64 hexadecimal digits.
-pub(crate) const MESSAGES: &str = "select convert_from(substring(data from 87), 'UTF8')::jsonb as message, substring(data from 23 for 64) as mac, \
+pub(crate) const MESSAGES: &str = "select convert_from(substring(data from 87), 'UTF8')::jsonb as message, \
+            substring(data from 23 for 64) as mac, \
             substring(data from 87) as content, xid, n \
        from pg_logical_slot_get_binary_changes('s', null, null, 'proto_version', '1', 'publication_names', 'p', \
             'messages', 'true') with ordinality d (lsn, xid, data, n) where get_byte(data, 0) = ascii('M')";

@@ -112,7 +112,8 @@ pub(crate) const FORMS: &[Group] = &[
             "alter table fo_detached detach partition fo_detached_1 concurrently",
             "alter table fo_detached attach partition fo_detached_1 for values from (minvalue) to (10)",
             "create table fo_d (a int primary key); create table fo_ref (a int, b int, constraint \
-             fo_f foreign key (a) references fo_d (a) match full on delete set default); comment on constraint fo_f on fo_ref is 'f'; 15: create table fo_ref2 (a int \
+             fo_f foreign key (a) references fo_d (a) match full on delete set default); \
+             comment on constraint fo_f on fo_ref is 'f'; 15: create table fo_ref2 (a int \
              primary key, b int); 15: alter table fo_ref add foreign key (a) references fo_ref2 on delete set null \
              (a)",
             "alter table fo_ref alter constraint fo_f deferrable initially deferred",
