@@ -274,6 +274,12 @@ impl Error {
         self.server().map(|error| error.sqlstate.as_str())
     }
 
+    /// Schema and table whose rows break a constraint, if that is what it is.
+    pub(crate) fn violated(&self) -> Option<(&str, &str)> {
+        let error = self.server().filter(|error| error.sqlstate.starts_with("23"))?;
+        Some((error.schema.as_deref()?, error.table.as_deref()?))
+    }
+
     /// Names the change that it hit, unless that is known.
     pub(crate) fn at(self, place: impl FnOnce() -> Place) -> Error {
         match self {

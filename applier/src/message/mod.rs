@@ -23,9 +23,11 @@ mod tables;
 use ::ddl::{Message, Outcome};
 use decoder::RelationId;
 
+use crate::catalog::text;
 use crate::copied;
 use crate::error::Error;
 use crate::name::TableName;
+use crate::owner::Owner;
 use crate::status::DdlOptions;
 use crate::target::{BatchError, Target};
 use crate::walk::Walk;
@@ -109,14 +111,12 @@ impl Target {
             Some(options) => options,
             None => self.ddl_options().await?,
         };
-        let options = self.ddl.insert(options);
         let has_more = !message.has_only_values();
         if has_more {
             self.session.simple(PIN).await?;
         }
-        let mut statements = Statements(&mut self.session);
-        // On the heap: this future is far larger than all others of the applier.
-        let outcome = Box::pin(::ddl::apply(&mut statements, message, options)).await.map_err(Error::ddl)?;
+        let outcome = self.apply_despite_stale_rows(message, &options).await?;
+        self.ddl = Some(options);
         if !has_more {
             return Ok(outcome);
         }
@@ -132,6 +132,46 @@ impl Target {
         self.session.simple(UNPIN).await?;
         self.forget_tables().await?;
         Ok(outcome)
+    }
+
+    /// Rows of a table that is set aside are those of another time: where a constraint or a unique index finds them to be in
+    /// its way, they go, as they would when the table is copied, and the message is applied anew.
+    async fn apply_despite_stale_rows(
+        &mut self,
+        message: &Message,
+        options: &::ddl::Options,
+    ) -> Result<Outcome, Error> {
+        let mut aside = self.filter.aside();
+        loop {
+            let can_be_undone = !aside.is_empty();
+            if can_be_undone {
+                self.session.simple("SAVEPOINT walcast_aside").await?;
+            }
+            let mut statements = Statements(&mut self.session);
+            // On the heap: this future is far larger than all others of the applier.
+            let applied = Box::pin(::ddl::apply(&mut statements, message, options)).await.map_err(Error::ddl);
+            let at = match &applied {
+                Err(error) => {
+                    aside.iter().position(|table| error.violated() == Some((table.0.as_str(), table.1.as_str())))
+                }
+                Ok(_) => None,
+            };
+            let Some(at) = at else { return applied };
+            let (schema, table) = aside.swap_remove(at);
+            self.session.simple("ROLLBACK TO SAVEPOINT walcast_aside").await?;
+            self.empty(&TableName { schema, table }).await?;
+        }
+    }
+
+    async fn empty(&mut self, table: &TableName) -> Result<(), Error> {
+        let (name, token) = (table.quoted(), self.options.ddl.token.as_ref());
+        let oid = self.session.query("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&name]).await?;
+        let oid = oid.first().map_or(Err(Error::Answer("no table")), |row| text(row, 0))?;
+        let delete = format!("DELETE FROM ONLY {name}");
+        match Owner::find(&mut self.session, token, &table.schema, oid).await? {
+            Some(owner) => self.session.query(&owner.wrapped(&delete, 0), &[owner.token.as_str()]).await.map(drop),
+            None => self.session.simple(&delete).await.map(drop),
+        }
     }
 
     async fn ddl_options(&mut self) -> Result<::ddl::Options, Error> {
