@@ -43,7 +43,7 @@ impl Page {
     /// Everything, with help and type of each metric.
     pub(crate) fn finish(mut self) -> String {
         let mut text = String::new();
-        for (name, kind, _, help) in ALL {
+        for (name, kind, .., help) in ALL {
             if let Some(family) = self.families.remove(name) {
                 let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
                 text.push_str(&family);

@@ -8,6 +8,8 @@ mod cli;
 mod commands;
 mod connect;
 mod control;
+#[cfg(test)]
+mod documents;
 mod exposition;
 mod failure;
 mod http;

@@ -16,6 +16,8 @@ use std::time::Duration;
 use connection::Conninfo;
 
 mod checks;
+#[cfg(test)]
+mod documents;
 mod error;
 mod raw;
 mod selection;

@@ -1,6 +1,6 @@
 //! Metrics, dashboard and alerts before a real Prometheus.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -81,6 +81,30 @@ fn assert_answered(prometheus: &Prometheus, expressions: &BTreeSet<String>) {
     assert!(left.is_empty(), "no data for:\n{}", left.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
+/// Panics unless the series of each metric have the labels that the reference gives it.
+fn assert_labels_as_documented(exposition: &str) {
+    let reference = crate::document::read("docs/reference/metrics.md");
+    let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    // A metric without labels has an empty cell.
+    let labels = |row: &str| -> BTreeSet<String> {
+        let cell = row.split(" | ").nth(1).unwrap();
+        cell.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect()
+    };
+    let documented: BTreeMap<&str, BTreeSet<String>> = rows.map(|(name, row)| (name, labels(row))).collect();
+    let mut found = BTreeMap::<&str, BTreeSet<String>>::new();
+    for line in exposition.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (series, rest) = line.split_once('{').unwrap_or((line.split(' ').next().unwrap(), "}"));
+        let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| series.strip_suffix(end));
+        let metric = histogram.filter(|name| documented.contains_key(name)).unwrap_or(series);
+        let pairs = rest.split_once('}').unwrap().0.split("\",").filter_map(|pair| Some(pair.split_once('=')?.0));
+        found.entry(metric).or_default().extend(pairs.filter(|label| *label != "le").map(str::to_owned));
+    }
+    assert!(found.len() > 40, "metrics: {found:?}");
+    for (metric, labels) in found {
+        assert_eq!(documented.get(metric), Some(&labels), "labels of {metric}");
+    }
+}
+
 #[test]
 fn every_panel_and_every_alert_has_data_in_a_real_prometheus() {
     let (mirror, address) = mirror();
@@ -111,6 +135,7 @@ fn every_panel_and_every_alert_has_data_in_a_real_prometheus() {
         assert!(!prometheus.series(&format!("{metric}{{{rest}}} > 0")).is_empty(), "{metric} with {rest}");
     }
     promtool(&["check", "metrics"], &metrics(address));
+    assert_labels_as_documented(&metrics(address));
     mirror.finish(service);
 }
 
