@@ -118,7 +118,7 @@ pub(crate) const TABLE_QUERY: &str = concat!(
 SELECT c.oid, c.relkind, pg_catalog.row_security_active(c.oid), EXISTS (
     SELECT FROM pg_catalog.pg_trigger t
      WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
-       AND NOT t.tgisinternal AND t.tgenabled IN ('R', 'A') AND t.tgtype & 3 = 3 AND t.tgtype & 24 <> 0),
+       AND (NOT t.tgisinternal OR t.tgparentid <> 0) AND t.tgenabled IN ('R', 'A') AND t.tgtype & 3 = 3 AND t.tgtype & 24 <> 0),
        EXISTS (SELECT FROM pg_catalog.pg_trigger t
      WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
        AND t.tgenabled IN ('R', 'A')),

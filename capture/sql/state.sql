@@ -284,9 +284,10 @@ begin
     return (select jsonb_build_object(
         'bound', case when c.relispartition then pg_get_expr(c.relpartbound, relation) end,
         'parent', case when c.relispartition then parents -> 0 end,
-        -- clones of the parent's triggers are no objects of their own, but whether they fire is told of each
+        -- clones of the parent's triggers are no objects of their own, but whether they fire is told of each; before 15 all of them are internal
         'triggers', case when c.relispartition then (
-            select jsonb_object_agg(t.tgname, t.tgenabled) from pg_trigger t where t.tgrelid = relation and t.tgparentid <> 0 and not t.tgisinternal and t.tgenabled <> 'O') end,
+            select jsonb_object_agg(t.tgname, t.tgenabled) from pg_trigger t where t.tgrelid = relation and t.tgparentid <> 0 and t.tgenabled <> 'O'
+               and (not t.tgisinternal or current_setting('server_version_num')::int < 150000)) end,
         'inherits', case when not c.relispartition then parents end,
         'partition_key', case when c.relkind = 'p' then pg_get_partkeydef(relation) end,
         'of', case when c.reloftype <> 0 then format_type(c.reloftype, null) end,

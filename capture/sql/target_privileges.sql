@@ -183,7 +183,7 @@ begin
            select from pg_proc f join pg_depend d on d.refclassid = 'pg_proc'::regclass and d.refobjid = f.oid
             where f.oid >= 16384 and walcast.is_code(f.oid)
               and d.classid in ('pg_constraint'::regclass, 'pg_class'::regclass, 'pg_attrdef'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass))
-       and not exists (select from pg_trigger g where g.tgenabled in ('A', 'R') and not g.tgisinternal)
+       and not exists (select from pg_trigger g where g.tgenabled in ('A', 'R') and (not g.tgisinternal or g.tgparentid <> 0))
        and not exists (select from pg_rewrite r where r.ev_enabled in ('A', 'R'))
        and not exists (select from pg_constraint k, walcast.functions_in(k.conbin) f (oid) where k.contype = 'c' and walcast.is_code(f.oid)
                           and (k.contypid <> 0 or k.conrelid = relation or k.conrelid in (select t.relid from pg_partition_tree(relation) t))) then

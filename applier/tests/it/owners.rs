@@ -89,6 +89,28 @@ async fn x05_rows_of_a_table_with_code_in_its_way_are_written_as_its_owner() {
     assert_eq!(rig.sql("SELECT DISTINCT who FROM log WHERE at = 'emptied'"), "owner_of_code");
 }
 
+/// Before 15 a partition's clones of its parent's triggers count as internal.
+#[tokio::test(flavor = "multi_thread")]
+async fn x05_a_trigger_that_fires_only_for_a_partition_runs_as_its_owner() {
+    let (mut rig, options) = prepared().await;
+    rig.user = "postgres".into();
+    rig.sql(
+        "DROP TABLE code; CREATE TABLE code (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); \
+         CREATE TABLE part PARTITION OF code DEFAULT; \
+         CREATE TRIGGER late AFTER INSERT ON code FOR EACH ROW EXECUTE FUNCTION fired(); \
+         ALTER TABLE part ENABLE ALWAYS TRIGGER late; \
+         ALTER TABLE code OWNER TO owner_of_code; ALTER TABLE part OWNER TO owner_of_code",
+    );
+    rig.user = "least".into();
+    let part = table("part", 1);
+    let end = rig.transaction(&[&part], &[part.insert(&[t("1"), t("a")])]);
+    let mut running = rig.start_with(options);
+    running.applied(end).await;
+    running.stop().await;
+    rig.user = "postgres".into();
+    assert_eq!(rig.sql("SELECT DISTINCT at, who FROM log"), "late|owner_of_code");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_its_owner_would_make_of_no_row_stops_the_target() {
     let (mut rig, options) = prepared().await;
