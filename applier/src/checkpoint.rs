@@ -4,9 +4,12 @@
 //!
 //! * A *replication origin* on servers before 16, where the role may use one. Nothing is written to a table for it, and
 //!   the server fences: it can be set up by one session at a time.
-//! * A row of `walcast.checkpoint` otherwise. A session advisory lock fences, and the UPDATE names the row, its
-//!   old position and place (`ctid`): whoever moved it since makes the batch fail. By its ctid the row is found without
-//!   walking over its dead versions, however many a long-running snapshot keeps.
+//! * A row of `walcast.checkpoint` otherwise. A session advisory lock fences. The row is found by its `ctid`, without
+//!   walking over its dead versions, however many a long-running snapshot keeps. The session holds it as the setting
+//!   `walcast.place`, which goes back when the transaction does.
+//!
+//! Each advance names the position before it, and fails where that is another one: somebody moved it, or the batch
+//! before, sent and not answered yet, was not committed.
 //!
 //! Servers from 16 on get no origin although they have them. There a transaction that *aborts* also moves its session's
 //! origin to what `pg_replication_origin_xact_setup` named (in `RecordTransactionAbort`, for parallel apply). A session
@@ -38,13 +41,13 @@ const ORIGINS_MOVE_ON_ABORT: u32 = 160_000;
 
 const PG_LSN: u32 = 3220;
 const TIMESTAMPTZ: u32 = 1184;
-const TID: u32 = 27;
 const TEXT: u32 = 25;
 
-const ORIGIN_ADVANCE: &str = "SELECT pg_replication_origin_xact_setup($1, $2), pg_current_xact_id()";
+const ORIGIN_ADVANCE: &str = "SELECT 1/(pg_replication_origin_progress($4, false) IS NOT DISTINCT FROM $3)::int, \
+     pg_replication_origin_xact_setup($1, $2), pg_current_xact_id()";
 const TABLE_ADVANCE: &str = "WITH c AS (UPDATE walcast.checkpoint SET lsn = $1, commit_time = $2, applied_at = now() \
-     WHERE ctid = $3 AND lsn = $4 AND system_id = $5 AND slot = $6 RETURNING ctid) \
-     SELECT (array_agg(ctid))[1], 1/(count(*) = 1)::int FROM c";
+     WHERE ctid = current_setting('walcast.place')::tid AND lsn = $3 AND system_id = $4 AND slot = $5 RETURNING ctid) \
+     SELECT set_config('walcast.place', (array_agg(ctid))[1]::text, false), 1/(count(*) = 1)::int FROM c";
 
 /// Makes what walcast keeps on a target.
 pub(crate) const TABLES: &str = "\
@@ -86,14 +89,7 @@ CREATE TABLE IF NOT EXISTS walcast.sequence (
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Origin { name: String },
-    Row { ctid: String, system_id: String, slot: String },
-}
-
-impl Place {
-    /// The row's; its ctid is not known yet.
-    fn row(identity: &Identity) -> Place {
-        Place::Row { ctid: String::new(), system_id: identity.system_id.to_string(), slot: identity.slot.clone() }
-    }
+    Row { system_id: String, slot: String },
 }
 
 /// A target's checkpoint, held by this session.
@@ -102,6 +98,8 @@ pub(crate) struct Checkpoint {
     place: Place,
     /// As committed.
     pub(crate) lsn: Lsn,
+    /// As it will be once everything that was sent is committed.
+    sent: Lsn,
     /// As on disk there.
     pub(crate) flushed: Option<Lsn>,
     /// Once the target has flushed up to `.0`, `.1` is on disk.
@@ -120,37 +118,41 @@ impl Checkpoint {
             Place::Row { .. } => lock(session, identity).await?,
         }
         // Read only now: nobody else can move it any more.
-        let (place, lsn) = read(session, place).await?.ok_or(Error::NoCheckpoint)?;
-        Ok(Checkpoint { place, lsn, flushed: None, pending: None })
+        let lsn = read(session, &place).await?.ok_or(Error::NoCheckpoint)?;
+        Ok(Checkpoint { place, lsn, sent: lsn, flushed: None, pending: None })
     }
 
     /// The statement that moves it, for [`Session::prepare_fixed`].
     pub(crate) fn statement(&self) -> (&'static str, &'static [u32]) {
         match self.place {
-            Place::Origin { .. } => (ORIGIN_ADVANCE, &[PG_LSN, TIMESTAMPTZ]),
-            Place::Row { .. } => (TABLE_ADVANCE, &[PG_LSN, TIMESTAMPTZ, TID, PG_LSN, TEXT, TEXT]),
+            Place::Origin { .. } => (ORIGIN_ADVANCE, &[PG_LSN, TIMESTAMPTZ, PG_LSN, TEXT]),
+            Place::Row { .. } => (TABLE_ADVANCE, &[PG_LSN, TIMESTAMPTZ, PG_LSN, TEXT, TEXT]),
         }
     }
 
     /// Writes the statement that moves it to `lsn`, as the last one before COMMIT.
-    pub(crate) fn write_advance(&self, session: &mut Session, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
-        let (new, time, old) = (lsn.as_u64().to_be_bytes(), time.0.to_be_bytes(), self.lsn.as_u64().to_be_bytes());
+    pub(crate) fn write_advance(&mut self, session: &mut Session, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
+        let (new, time, old) = (lsn.as_u64().to_be_bytes(), time.0.to_be_bytes(), self.sent.as_u64().to_be_bytes());
+        self.sent = lsn;
         match &self.place {
-            Place::Origin { .. } => session.bind(ADVANCE, &[1], &[&new, &time], Expect::Answer),
-            Place::Row { ctid, system_id, slot } => {
-                let values: [&[u8]; 6] = [&new, &time, ctid.as_bytes(), &old, system_id.as_bytes(), slot.as_bytes()];
-                session.bind(ADVANCE, &[1, 1, 0, 1, 0, 0], &values, Expect::Answer)
+            Place::Origin { name } => {
+                session.bind(ADVANCE, &[1, 1, 1, 0], &[&new, &time, &old, name.as_bytes()], Expect::Control)
+            }
+            Place::Row { system_id, slot } => {
+                let values: [&[u8]; 5] = [&new, &time, &old, system_id.as_bytes(), slot.as_bytes()];
+                session.bind(ADVANCE, &[1, 1, 1, 0, 0], &values, Expect::Control)
             }
         }
     }
 
-    /// The COMMIT was answered; `answer` is that of the advance.
-    pub(crate) fn advanced(&mut self, lsn: Lsn, answer: &TextRow) -> Result<(), Error> {
-        if let Place::Row { ctid, .. } = &mut self.place {
-            text(answer, 0)?.clone_into(ctid);
-        }
+    /// The COMMIT that moved it to `lsn` was answered.
+    pub(crate) fn advanced(&mut self, lsn: Lsn) {
         self.lsn = lsn;
-        Ok(())
+    }
+
+    /// What was sent and not committed was rolled back.
+    pub(crate) fn rolled_back(&mut self) {
+        self.sent = self.lsn;
     }
 
     /// Asks the target what it has flushed; the answer takes two calls.
@@ -168,12 +170,12 @@ impl Checkpoint {
     }
 }
 
-/// Looks for the checkpoint without holding it; the row's ctid is not to be relied on yet.
+/// Looks for the checkpoint without holding it.
 async fn find(session: &mut Session, identity: &Identity) -> Result<Option<Place>, Error> {
     let tables = session.simple("SELECT to_regclass('walcast.checkpoint') IS NOT NULL").await?;
     if tables.first().and_then(|row| row.first()?.as_deref()) == Some("t") {
-        let row = Place::row(identity);
-        if read(session, row.clone()).await?.is_some() {
+        let row = Place::Row { system_id: identity.system_id.to_string(), slot: identity.slot.clone() };
+        if read(session, &row).await?.is_some() {
             return Ok(Some(row));
         }
     }
@@ -185,21 +187,17 @@ async fn find(session: &mut Session, identity: &Identity) -> Result<Option<Place
     Ok((!found.is_empty()).then_some(Place::Origin { name }))
 }
 
-/// The place with what is read anew, and the position there.
-async fn read(session: &mut Session, place: Place) -> Result<Option<(Place, Lsn)>, Error> {
-    match place {
-        Place::Origin { name } => {
-            let rows = session.query("SELECT pg_replication_origin_progress($1, false)", &[&name]).await?;
-            Ok(optional_lsn(&rows)?.map(|lsn| (Place::Origin { name }, lsn)))
+/// The position, if it is there. The session takes note of a row's place.
+async fn read(session: &mut Session, place: &Place) -> Result<Option<Lsn>, Error> {
+    let rows = match place {
+        Place::Origin { name } => session.query("SELECT pg_replication_origin_progress($1, false)", &[name]).await?,
+        Place::Row { system_id, slot } => {
+            let sql = "SELECT lsn, set_config('walcast.place', ctid::text, false) FROM walcast.checkpoint \
+                WHERE system_id = $1 AND slot = $2";
+            session.query(sql, &[system_id, slot]).await?
         }
-        Place::Row { system_id, slot, .. } => {
-            let sql = "SELECT ctid, lsn FROM walcast.checkpoint WHERE system_id = $1 AND slot = $2";
-            let rows = session.query(sql, &[&system_id, &slot]).await?;
-            let Some(row) = rows.first() else { return Ok(None) };
-            let ctid = text(row, 0)?.to_owned();
-            Ok(Some((Place::Row { ctid, system_id, slot }, lsn(text(row, 1)?)?)))
-        }
-    }
+    };
+    optional_lsn(&rows)
 }
 
 /// Origins belong to the whole cluster: the database's OID tells two targets in one cluster apart.
@@ -299,7 +297,7 @@ async fn may_use_origins(session: &mut Session) -> Result<bool, Error> {
 /// Reads the checkpoint without taking hold of it.
 pub(crate) async fn current(session: &mut Session, identity: &Identity) -> Result<Option<Lsn>, Error> {
     let Some(place) = find(session, identity).await? else { return Ok(None) };
-    Ok(read(session, place).await?.map(|(_, lsn)| lsn))
+    read(session, &place).await
 }
 
 /// Removes the checkpoint; what was skipped stays on record.

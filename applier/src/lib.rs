@@ -35,6 +35,7 @@ mod encoder;
 mod error;
 mod failpoint;
 mod follow;
+mod following;
 mod gather;
 mod mapping;
 mod message;

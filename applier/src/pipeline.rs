@@ -1,11 +1,13 @@
 //! What the target still has to answer, in the order in which it was asked.
 //!
 //! Statements travel in *windows*, each ended by a Sync. The target skips the rest of a window after an error, and
-//! refuses those after it because the transaction has failed; only the first error counts.
+//! refuses those after it because the transaction has failed; only the first error counts. So a batch can be sent while
+//! the one before it is not answered: its BEGIN is refused in a failed transaction, and after a COMMIT that failed its
+//! checkpoint does not find the position that it names (`checkpoint.rs`).
 
 use std::collections::VecDeque;
 
-use connection::{Backend, ServerError, command_tag_rows, data_row};
+use connection::{Backend, ServerError, command_tag_rows};
 
 use crate::error::Error;
 
@@ -27,8 +29,8 @@ pub(crate) enum Expect {
     Rows(u64, Transactions),
     /// Success of a statement that carries no change.
     Control,
-    /// Success, and a row that is kept for [`Pipeline::take_answer`].
-    Answer,
+    /// That of COMMIT.
+    Committed,
     /// ReadyForQuery.
     WindowEnd,
 }
@@ -57,7 +59,8 @@ pub(crate) struct Pipeline {
     waiting: VecDeque<Expect>,
     windows: usize,
     failed: Option<Failed>,
-    answer: Vec<Option<String>>,
+    has_failed: bool,
+    committed: usize,
 }
 
 impl Pipeline {
@@ -77,29 +80,35 @@ impl Pipeline {
         self.waiting.back().is_some_and(|last| *last != Expect::WindowEnd)
     }
 
-    /// The first failure, taken out.
+    /// The first failure, taken out. What fails after it does so because of it, until [`Pipeline::begin_anew`].
     pub(crate) fn take_failed(&mut self) -> Option<Failed> {
         self.failed.take()
     }
 
     /// Something failed.
     pub(crate) fn has_failed(&self) -> bool {
-        self.failed.is_some()
+        self.has_failed
     }
 
-    /// The row that answered [`Expect::Answer`].
-    pub(crate) fn take_answer(&mut self) -> Vec<Option<String>> {
-        std::mem::take(&mut self.answer)
+    /// There is something to take.
+    pub(crate) fn has_news(&self) -> bool {
+        self.committed > 0 || self.failed.is_some()
+    }
+
+    /// The failed transaction was left.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.failed, self.has_failed) = (None, false);
+    }
+
+    /// How many transactions were committed since this was last asked for.
+    pub(crate) fn take_committed(&mut self) -> usize {
+        std::mem::take(&mut self.committed)
     }
 
     /// Takes one message of the target.
     pub(crate) fn accept(&mut self, message: Backend<'_>) -> Result<(), Error> {
         match message.tag {
             b'C' | b'I' => self.complete(message.body)?,
-            b'D' if self.waiting.front() == Some(&Expect::Answer) => {
-                let text = |field: Option<&[u8]>| field.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-                self.answer = data_row(message.body).map(text).collect();
-            }
             b'E' => self.refuse(message.body)?,
             b'Z' => self.end_window()?,
             b'1' | b'2' | b'3' | b'n' | b't' | b'T' | b'D' | b'G' => {}
@@ -112,7 +121,10 @@ impl Pipeline {
         match self.waiting.pop_front() {
             Some(Expect::OneRow(transactions)) => self.check_rows(tag, 1, transactions),
             Some(Expect::Rows(expected, transactions)) => self.check_rows(tag, expected, transactions),
-            Some(Expect::Done(_) | Expect::Control | Expect::Answer) => {}
+            Some(Expect::Done(_) | Expect::Control) => {}
+            // Of a transaction that has failed it is a ROLLBACK.
+            Some(Expect::Committed) if tag == b"COMMIT\0" => self.committed += 1,
+            Some(Expect::Committed) => return Err(Error::Answer("a transaction was not committed")),
             _ => return Err(Error::Answer("more statements were completed than sent")),
         }
         Ok(())
@@ -141,7 +153,9 @@ impl Pipeline {
     }
 
     fn fail(&mut self, problem: Problem, transactions: Option<Transactions>) {
-        self.failed.get_or_insert(Failed { problem, transactions });
+        if !std::mem::replace(&mut self.has_failed, true) {
+            self.failed = Some(Failed { problem, transactions });
+        }
     }
 
     /// What an error skipped is never answered.

@@ -60,8 +60,9 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let control = Control { desired, shutdown };
-    let follower = Follower { options, log, status, observer, commands, skip: None, lost: None };
-    Task { control, follower, backoff: Backoff::default() }.run().await
+    let follower =
+        Follower { options, log, status, observer, commands, skip: None, lost: None, backoff: Backoff::default() };
+    Task { control, follower }.run().await
 }
 
 /// What the task is wanted to do.
@@ -130,7 +131,6 @@ impl Control {
 struct Task {
     control: Control,
     follower: Follower,
-    backoff: Backoff,
 }
 
 impl Task {
@@ -158,7 +158,7 @@ impl Task {
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
-            result = self.follower.follow(&control, &mut self.backoff) => result,
+            result = self.follower.follow(&control) => result,
             () = late => Ok(()),
         }
     }
@@ -169,8 +169,8 @@ impl Task {
             Class::Fatal => return Err(error),
             Class::Transient => {
                 let delay = match error.sqlstate() {
-                    Some(LOCK_NOT_AVAILABLE) => self.backoff.next().min(LOCK_PAUSE_MAX),
-                    _ => self.backoff.next(),
+                    Some(LOCK_NOT_AVAILABLE) => self.follower.backoff.next().min(LOCK_PAUSE_MAX),
+                    _ => self.follower.backoff.next(),
                 };
                 tracing::warn!(target = %self.follower.options.name, error = %error.stopped_by().message, ?delay, "retrying");
                 self.follower.observer.retry();

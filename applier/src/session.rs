@@ -152,16 +152,12 @@ impl Session {
 
     /// Writes BEGIN.
     pub(crate) fn begin(&mut self) -> Result<(), Error> {
-        self.control(BEGIN.0)
+        self.bind(BEGIN.0, &[], &[], Expect::Control)
     }
 
     /// Writes COMMIT.
     pub(crate) fn commit(&mut self) -> Result<(), Error> {
-        self.control(COMMIT.0)
-    }
-
-    fn control(&mut self, name: &str) -> Result<(), Error> {
-        self.bind(name, &[], &[], Expect::Control)
+        self.bind(COMMIT.0, &[], &[], Expect::Committed)
     }
 
     /// Writes a statement without parameters that is used once.
@@ -195,9 +191,9 @@ impl Session {
         self.wire.out().len() >= WINDOW_BYTES
     }
 
-    /// The answer to [`Expect::Answer`].
-    pub(crate) fn take_answer(&mut self) -> TextRow {
-        self.pipeline.take_answer()
+    /// How many transactions were committed since this was last asked for.
+    pub(crate) fn take_committed(&mut self) -> usize {
+        self.pipeline.take_committed()
     }
 
     /// Ends the window and sends it; waits only while too many are unanswered. Answers are read meanwhile.
@@ -237,14 +233,31 @@ impl Session {
         Ok(())
     }
 
+    /// Waits for answers to what was sent; takes all that have come. Cancel-safe.
+    pub(crate) async fn accept_some(&mut self) -> Result<(), Error> {
+        if self.pipeline.windows() == 0 {
+            return Err(Error::Answer("all answers, and no COMMIT among them"));
+        }
+        self.accept_one().await?;
+        while let Some(message) = self.wire.try_next()? {
+            self.pipeline.accept(message)?;
+        }
+        Ok(())
+    }
+
     async fn accept_one(&mut self) -> Result<(), Error> {
         let message = self.wire.next_message().await?;
         self.pipeline.accept(message)
     }
 
-    /// The first failure since it was last asked for.
+    /// The first failure, once.
     pub(crate) fn take_failed(&mut self) -> Option<Failed> {
         self.pipeline.take_failed()
+    }
+
+    /// Something was committed or failed and was not asked for yet.
+    pub(crate) fn has_news(&self) -> bool {
+        self.pipeline.has_news()
     }
 
     /// Something failed, so that the rest need not be sent.
@@ -257,13 +270,10 @@ impl Session {
         self.simple("DEALLOCATE ALL").await.map(drop)
     }
 
-    /// Leaves a failed transaction, and forgets all prepared statements.
+    /// Leaves a failed transaction, and forgets all prepared statements. Nothing may be outstanding.
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
-        // What was written and not sent may have no answer to wait for: a Parse whose Bind could not be written.
-        self.send_window().await?;
-        self.settle().await?;
-        let _ = self.take_failed(); // those after the first one
         self.simple("ROLLBACK").await?;
+        self.pipeline.begin_anew();
         self.deallocate().await
     }
 

@@ -37,14 +37,16 @@ pub(crate) struct Target {
     pub(crate) ddl: Option<::ddl::Options>,
 }
 
-/// What a batch did.
+/// What a batch does once its COMMIT is answered.
 #[derive(Debug)]
-pub(crate) struct Applied {
+pub(crate) struct Sent {
     pub(crate) changes: Counts,
+    /// Changes per table.
+    pub(crate) tables: Vec<(String, u64)>,
     pub(crate) ddl: DdlReport,
-    /// False when there was nothing to write, so that the target's checkpoint stayed where it is.
+    /// False when there was nothing to write, so that there is no COMMIT and the target's checkpoint stays where it is.
     pub(crate) wrote: bool,
-    pub(crate) duration: Duration,
+    pub(crate) started: Instant,
 }
 
 /// Why a batch was not applied, and which of its transactions may be to blame (`None`: any).
@@ -77,17 +79,17 @@ impl Target {
         Ok(())
     }
 
-    /// Applies the batch in one target transaction.
+    /// Sends the batch as one target transaction, COMMIT included; [`Target::commits`] says when that is done.
     ///
-    /// With little in it, COMMIT travels with the changes, which are guarded: one round trip. Otherwise all answers are
-    /// read before COMMIT is sent.
-    pub(crate) async fn apply(
+    /// With little in it, the changes are guarded, and no answer is waited for. Otherwise all answers are read before
+    /// COMMIT is sent.
+    pub(crate) async fn send(
         &mut self,
         feed: &mut Feed,
         batch: &mut Batch,
         limits: Limits,
         tier: Tier,
-    ) -> Result<Applied, BatchError> {
+    ) -> Result<Sent, BatchError> {
         let started = Instant::now();
         let guard = crate::ordered::guard_for(tier, batch);
         let mut walk = Walk::new(tier, guard);
@@ -112,7 +114,8 @@ impl Target {
         if let (true, Some(last)) = (walk.begun, batch.transactions.last()) {
             self.finish(last, guard).await?;
         }
-        Ok(Applied { changes: walk.changes, ddl: walk.ddl, wrote: walk.begun, duration: started.elapsed() })
+        let tables = self.relations.take_counts();
+        Ok(Sent { changes: walk.changes, tables, ddl: walk.ddl, wrote: walk.begun, started })
     }
 
     async fn finish(&mut self, last: &TransactionInfo, guard: Guard) -> Result<(), BatchError> {
@@ -122,19 +125,34 @@ impl Target {
         if failpoint::is_due(Failpoint::BeforeCommit) {
             self.session.die().await?;
         }
-        self.commit_at(last.end_lsn, last.commit_time).await
+        Ok(self.send_commit(last.end_lsn, last.commit_time).await?)
     }
 
-    async fn commit_at(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), BatchError> {
+    async fn send_commit(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
         self.checkpoint.write_advance(&mut self.session, lsn, time)?;
         self.session.commit()?;
         if failpoint::is_due(Failpoint::AfterCommitBeforeReply) {
             self.session.die().await?;
         }
-        self.settle().await?;
-        let answer = self.session.take_answer();
-        self.checkpoint.advanced(lsn, &answer)?;
+        self.session.send_window().await
+    }
+
+    /// Sends COMMIT and waits for it.
+    async fn commit_at(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
+        self.send_commit(lsn, time).await?;
+        self.settle().await.map_err(|failed| failed.error)?;
+        self.session.take_committed();
+        self.checkpoint.advanced(lsn);
         Ok(())
+    }
+
+    /// Waits for answers to what was sent, and says how many transactions they are the COMMITs of. Cancel-safe.
+    pub(crate) async fn commits(&mut self) -> Result<usize, BatchError> {
+        // Some may have come while the last window was sent: there may be nothing left to wait for.
+        if !self.session.has_news() {
+            self.session.accept_some().await?;
+        }
+        self.failure().map_or_else(|| Ok(self.session.take_committed()), Err)
     }
 
     pub(crate) async fn begin(&mut self, walk: &mut Walk) -> Result<(), BatchError> {
@@ -149,20 +167,29 @@ impl Target {
     /// Waits for all answers.
     pub(crate) async fn settle(&mut self) -> Result<(), BatchError> {
         self.session.settle().await?;
-        self.session.take_failed().map_or(Ok(()), |failed| Err(batch_error(failed)))
+        self.failure().map_or(Ok(()), Err)
     }
 
-    /// After a failed batch whose session still works: a clean slate, learnt anew.
+    /// The first failure of what was sent, once.
+    pub(crate) fn failure(&mut self) -> Option<BatchError> {
+        self.session.take_failed().map(batch_error)
+    }
+
+    /// After a failure: all that was sent is answered. How many of the transactions were committed.
+    pub(crate) async fn sum_up(&mut self) -> Result<usize, Error> {
+        // What was written and not sent may have no answer to wait for: a Parse whose Bind could not be written.
+        self.session.send_window().await?;
+        self.session.settle().await?;
+        Ok(self.session.take_committed())
+    }
+
+    /// After a failed batch, when all that was sent is answered: a clean slate, learnt anew.
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
         self.ddl = None;
         self.session.roll_back().await?;
+        self.checkpoint.rolled_back();
         self.relations.clear();
         self.session.prepare_fixed(self.checkpoint.statement()).await
-    }
-
-    /// Keeps the number of prepared statements and mappings bounded.
-    pub(crate) async fn bound_memory(&mut self) -> Result<(), Error> {
-        if self.relations.is_full() { self.learn_anew().await } else { Ok(()) }
     }
 
     /// In the middle of a batch, with nothing outstanding: tables may be others than before.
@@ -176,7 +203,8 @@ impl Target {
         Ok(())
     }
 
-    async fn learn_anew(&mut self) -> Result<(), Error> {
+    /// Forgets what was learnt of tables, with nothing outstanding: the number of prepared statements is bounded.
+    pub(crate) async fn learn_anew(&mut self) -> Result<(), Error> {
         self.session.roll_back().await?;
         self.relations.forget_target();
         self.session.prepare_fixed(self.checkpoint.statement()).await
@@ -204,7 +232,7 @@ impl Target {
     /// Moves the checkpoint though nothing was applied, so that the log can be trimmed.
     pub(crate) async fn move_checkpoint(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
         self.session.begin()?;
-        self.commit_at(lsn, time).await.map_err(|failed| failed.error)
+        self.commit_at(lsn, time).await
     }
 
     /// Passes over one transaction, on record.
@@ -217,7 +245,7 @@ impl Target {
         self.session.begin()?;
         self.settle().await.map_err(|failed| failed.error)?;
         checkpoint::record_skipped(&mut self.session, identity, info, reason).await?;
-        self.commit_at(info.end_lsn, info.commit_time).await.map_err(|failed| failed.error)
+        self.commit_at(info.end_lsn, info.commit_time).await
     }
 
     /// Asks what the target has on disk; also shows whether the session is alive. Nothing on the target can make it wait

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use applier::{Desired, Error, State};
 use decoder::Xid;
 
+use crate::checkpoint::plain_role;
 use crate::messages::{INT4, Null, TEXT, Table, t};
 use crate::rig::{Rig, answers};
 
@@ -170,4 +171,46 @@ async fn a_paused_target_has_no_session_and_goes_on_where_it_was() {
     running.state(State::Streaming).await;
     running.stop().await;
     assert_eq!(rig.sql("SELECT count(*) FROM items"), "2");
+}
+
+/// A batch fails while the next one is on its way: at a row, then at COMMIT, when the next one begins a transaction that
+/// nothing but its checkpoint keeps from being committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_behind_a_batch_that_fails_is_not_applied() {
+    let at_row = "CREATE TRIGGER no BEFORE INSERT";
+    let at_commit = "CREATE CONSTRAINT TRIGGER no AFTER INSERT";
+    for (trigger, when) in [(at_row, ""), (at_commit, "DEFERRABLE INITIALLY DEFERRED")] {
+        let schema = format!(
+            "{SCHEMA}; CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS \
+             $$BEGIN IF NEW.id = 2 THEN PERFORM pg_advisory_xact_lock(2); RAISE 'no'; END IF; RETURN NEW; END$$; \
+             {trigger} ON items {when} FOR EACH ROW EXECUTE FUNCTION no(); ALTER TABLE items ENABLE ALWAYS TRIGGER no"
+        );
+        for mut rig in [Rig::new(&schema).await, plain_role(&schema).await] {
+            let items = items();
+            let mut running = rig.start();
+            let good = rig.transaction(&[&items], &[items.insert(&[t("1"), t("a")])]);
+            running.applied(good).await;
+            let conninfo = rig.cluster.conninfo(&rig.database);
+            let conninfo = conninfo.to_string().parse().expect("a connection string");
+            let mut blocker = connection::Wire::connect(&conninfo, &[]).await.expect("a session");
+            blocker.simple_query("SELECT pg_advisory_lock(2)").await.expect("a lock");
+            let bad = rig.transaction(&[], &[items.insert(&[t("2"), t("b")])]);
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walcast test' \
+                           AND datname = current_database() AND wait_event = 'advisory'";
+            answers(&rig, waiting, "1").await;
+            running.status.mark_unchanged();
+            let last = rig.transaction(&[], &[items.insert(&[t("3"), t("c")])]);
+            running.status.changed().await.expect("a task"); // it is being sent
+            blocker.simple_query("SELECT pg_advisory_unlock(2)").await.expect("unlocked");
+            let why = running.state(State::Stopped).await.last_error.expect("an error");
+            assert_eq!((why.lsn, why.sqlstate.as_deref()), (Some(bad), Some("P0001")), "{trigger}");
+            assert_eq!(rig.checkpoint().await, Some(good));
+            assert_eq!(rig.sql("SELECT id FROM items"), "1", "{trigger}");
+            rig.sql("DROP TRIGGER no ON items");
+            running.desired.send(Desired::Run).expect("a task");
+            running.applied(last).await;
+            running.stop().await;
+            assert_eq!(rig.sql("SELECT id FROM items ORDER BY id"), "1\n2\n3");
+        }
+    }
 }
