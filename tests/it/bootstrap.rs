@@ -15,6 +15,7 @@ use crate::random::{Random, cycles};
 use crate::service::{CATCH_UP, Mirror, SMALL_SEGMENTS, Service, until};
 
 mod again;
+mod published;
 
 const EVERYTHING: &str = include_str!("sql/bootstrap.sql");
 /// What `setup` and the test's own load need beside.
