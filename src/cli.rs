@@ -25,7 +25,7 @@ pub(crate) struct Cli {
     pub config: PathBuf,
     /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as "info,applier=debug"
     ///
-    /// Default: info for run, warn for the other commands.
+    /// Default: [service] log_level of the configuration for run, warn for the other commands.
     #[arg(long, global = true, value_name = "LEVEL", env = "WALCAST_LOG")]
     pub log_level: Option<String>,
     /// How it is logged: a line of text for each event, or a line of JSON
@@ -37,10 +37,10 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// The log level. Only the service has something to tell beside its result; notices of servers are not ours to tell.
+    /// The log level. Only the service has something to tell beside its result; its configuration is not read yet.
     pub(crate) fn log_level(&self) -> &str {
         let service = matches!(self.command, Command::Run);
-        let default = if service { "info,tokio_postgres=warn" } else { "warn" };
+        let default = if service { config::LOG_LEVEL_DEFAULT } else { "warn" };
         self.log_level.as_deref().unwrap_or(default)
     }
 }
@@ -58,7 +58,11 @@ pub(crate) enum LogFormat {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Check everything source and targets need, one line per requirement
-    Check,
+    Check {
+        /// Only the configuration file, without connecting to anything
+        #[arg(long)]
+        config_only: bool,
+    },
     /// Install schema, publication, capture of DDL and slot on the source; may be run again
     Setup {
         /// Instead, what a target needs to be given DDL, roles and grants by a login that is no superuser

@@ -15,6 +15,7 @@ mod failure;
 mod http;
 mod logging;
 mod metrics;
+mod notify;
 mod process;
 mod service;
 mod status;
@@ -24,7 +25,7 @@ use failure::{Failure, Result};
 
 fn main() -> ExitCode {
     let result = cli::parse().and_then(|cli| {
-        logging::start(cli.log_level(), cli.log_format)?;
+        let logging = logging::start(cli.log_level(), cli.log_format)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(worker_threads())
             // Virtual memory only. Without optimization, applying a tick's message has come near the usual two megabytes.
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
             .enable_all()
             .build()
             .map_err(|e| Failure::because("could not start the runtime", &e))?;
-        let result = runtime.block_on(dispatch(&cli));
+        let result = runtime.block_on(dispatch(&cli, logging));
         // What still runs is cancelled or detached by now; a name lookup that hangs must not hold up the exit.
         runtime.shutdown_background();
         result
@@ -54,7 +55,7 @@ fn worker_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get() + 1)
 }
 
-async fn dispatch(cli: &Cli) -> Result<()> {
+async fn dispatch(cli: &Cli, logging: logging::Logging) -> Result<()> {
     match &cli.command {
         Command::Demo { seconds } => return commands::demo::run(*seconds).await,
         Command::Completions { shell } => return commands::manual::completions(*shell),
@@ -63,7 +64,8 @@ async fn dispatch(cli: &Cli) -> Result<()> {
     }
     let config = config::Config::load(&cli.config)?;
     match &cli.command {
-        Command::Check => commands::check::run(&config).await,
+        Command::Check { config_only: true } => commands::check::configuration(&config),
+        Command::Check { config_only: false } => commands::check::run(&config).await,
         Command::Setup { target: None, print_sql: false } => commands::setup::run(&config).await,
         Command::Setup { target: None, print_sql: true } => commands::setup::print_sql(&config).await,
         Command::Setup { target: Some(name), print_sql } => commands::setup::target(&config, name, *print_sql).await,
@@ -74,7 +76,7 @@ async fn dispatch(cli: &Cli) -> Result<()> {
             let wish = commands::bootstrap::Wish { effort: *effort, schema_exists: *schema_exists };
             commands::bootstrap::run(&config, targets, *all, wish).await
         }
-        Command::Run => commands::run::run(config).await,
+        Command::Run => commands::run::run(config, logging, cli.log_level.is_some()).await,
         Command::Status { json, watch } => commands::status::run(&config, *json, *watch).await,
         Command::Verify { target, table, repair, jobs, json } => {
             let wish = commands::verify::Wish { table: table.as_deref(), repair: *repair, jobs: *jobs, json: *json };

@@ -8,9 +8,12 @@ use std::time::Duration;
 use connection::Conninfo;
 use toml::Spanned;
 
+use crate::levels::log_level;
 use crate::raw::{self, Text};
-use crate::{Apply, Config, Error, Hooks, Http, Log, Pattern, Place, Problem, Roles, Selection, Source, Target};
-use crate::{parse_duration, parse_size};
+use crate::{
+    Apply, Config, Error, Hooks, Http, Log, Pattern, Place, Problem, Roles, Selection, Service, Source, Target,
+};
+use crate::{LOG_LEVEL_DEFAULT, parse_duration, parse_size};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -28,6 +31,7 @@ pub(crate) fn check(path: &Path, text: &str) -> Result<Config, Error> {
         path: path.to_owned(),
         source: file.source(&raw.source)?,
         log: file.log(&raw.log)?,
+        service: file.service(&raw.service)?,
         http: file.http(&raw.http)?,
         hooks: file.hooks(&raw.hooks)?,
         roles: roles(raw.roles),
@@ -103,6 +107,10 @@ impl File<'_> {
         let dir = self.value(raw.dir.as_ref(), PathBuf::from("walcast-log"), directory)?;
         let base = self.path.parent().unwrap_or(Path::new(""));
         Ok(Log { dir: base.join(dir), segment_size, retain_min, retain_max })
+    }
+
+    fn service(&self, raw: &raw::Service) -> Result<Service, Error> {
+        Ok(Service { log_level: self.value(raw.log_level.as_ref(), LOG_LEVEL_DEFAULT.to_owned(), log_level)? })
     }
 
     fn http(&self, raw: &raw::Http) -> Result<Http, Error> {

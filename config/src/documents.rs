@@ -21,13 +21,14 @@ either. Both are written in quotes.
 ";
 
 /// What the parser says of a value that a key cannot have, and what such keys are then.
-const TYPES: [(&str, &str); 14] = [
+const TYPES: [(&str, &str); 15] = [
     ("is not a slot name", "name of a slot"),
     ("is not a publication name", "name of a publication"),
     ("is not a target name", "name of a target"),
     ("is not a size", "size"),
     ("is not a time", "time"),
     ("is not an address to listen on", "`host:port`"),
+    ("is not a log level", "level or filter"),
     ("dir is not a path", "path"),
     ("expected a boolean", "boolean"),
     ("expected u32", "number"),

@@ -19,6 +19,7 @@ mod checks;
 #[cfg(test)]
 mod documents;
 mod error;
+mod levels;
 mod raw;
 mod selection;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod tests;
 mod units;
 
 pub use error::{Error, Place, Problem};
+pub use levels::LOG_LEVEL_DEFAULT;
 pub use selection::{LikePattern, OWN_SCHEMA, Pattern, Selection};
 pub use units::{parse_duration, parse_size};
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub source: Source,
     /// The segment log.
     pub log: Log,
+    /// The service itself.
+    pub service: Service,
     /// The HTTP server.
     pub http: Http,
     /// Programs that are told of what happens.
@@ -96,6 +100,13 @@ pub struct Log {
     pub retain_min: u64,
     /// Bytes that are kept at most; a target that would need more becomes desync. Default: 64 GiB. Minimum: two segments.
     pub retain_max: u64,
+}
+
+/// The service itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// What it logs to stderr unless its command line says otherwise. Default: [`LOG_LEVEL_DEFAULT`].
+    pub log_level: String,
 }
 
 /// The HTTP server.

@@ -13,6 +13,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) log: Log,
     #[serde(default)]
+    pub(crate) service: Service,
+    #[serde(default)]
     pub(crate) http: Http,
     #[serde(default)]
     pub(crate) hooks: Hooks,
@@ -42,6 +44,12 @@ pub(crate) struct Log {
     pub(crate) segment_size: Option<Text>,
     pub(crate) retain_min: Option<Text>,
     pub(crate) retain_max: Option<Text>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Service {
+    pub(crate) log_level: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]

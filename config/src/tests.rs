@@ -31,7 +31,7 @@ fn every_default_in_the_example_is_the_codes() {
     // Every commented-out key, switched on, must change nothing.
     let is_key = |line: &str| line.strip_prefix('#').is_some_and(|l| l.starts_with(|c: char| c.is_ascii_lowercase()));
     let keys = EXAMPLE.lines().filter(|l| is_key(l)).count();
-    assert_eq!(keys, 20, "keys with a default in the example");
+    assert_eq!(keys, 21, "keys with a default in the example");
     let switched_on: String =
         EXAMPLE.lines().map(|l| if is_key(l) { &l[1..] } else { l }).map(|l| format!("{l}\n")).collect();
     let (explicit, implicit) = (parse(&switched_on).unwrap(), parse(EXAMPLE).unwrap());
@@ -49,6 +49,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.http.listen.as_deref(), Some("127.0.0.1:9464"));
     assert_eq!(config.targets[0].apply.batch_max_rows, 10_000);
     assert_eq!(config.targets[0].apply.batch_max_delay, Duration::from_millis(10));
+    assert_eq!(config.service.log_level, "info,tokio_postgres=warn");
     assert!(config.roles.replicate && !config.roles.passwords && config.roles.adopt.is_empty());
 }
 
@@ -83,6 +84,7 @@ fn complaints_name_line_and_column_in_one_line() {
         ("[source]\nconninfo = 'host=a'\n[apply]\nbatch_max_delay = '10'\n", "4:19", "is not a time"),
         ("[source]\nconninfo = 'host=a'\ntables = ['public.*', 'oops']\n", "3:23", "is not a table pattern"),
         ("[source]\nconninfo = 'host=a'\n[http]\nlisten = 'localhost'\n", "4:10", "is not an address"),
+        ("[source]\nconninfo = 'host=a'\n[service]\nlog_level = 'loud'\n", "4:13", "is not a log level"),
         ("[source]\nconninfo = 'host=a'\n[hooks]\non_error = ['a', '']\n", "4:18", "on_error has an empty part"),
         ("[source]\nconninfo = 'host=a'\n[hooks]\non_error_timeout = '0'\n", "4:20", "no time"),
         ("[source]\nconninfo = 'host=a'\nconninfo = 'host=b'\n", "3:1", "duplicate key"),

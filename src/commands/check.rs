@@ -1,4 +1,4 @@
-//! `walcast check`
+//! `walcast check [--config-only]`
 
 use capture::preflight::{Finding, Level, check_source, check_target};
 use config::{Config, Target};
@@ -7,6 +7,21 @@ use super::setup::wanted;
 use super::{installation, print};
 use crate::connect;
 use crate::failure::{Failure, Result};
+
+/// Says what a configuration file that could be read is about.
+///
+/// # Errors
+/// Standard output is closed.
+pub(crate) fn configuration(config: &Config) -> Result<()> {
+    let names: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
+    let targets = match names.as_slice() {
+        [] => "no target".to_owned(),
+        [name] => format!("1 target ({name})"),
+        names => format!("{} targets ({})", names.len(), names.join(", ")),
+    };
+    let finding = Finding::pass(format!("{} can be used: {targets}", config.path.display()));
+    report("config", &[finding]).map(drop)
+}
 
 /// Prints a line per requirement, of the source first and then of each target.
 ///

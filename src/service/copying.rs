@@ -5,7 +5,7 @@
 //! target's applier says what the target has on disk: from then on the checkpoint keeps the log.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use applier::{Desired, State, Status};
@@ -61,11 +61,11 @@ impl Service {
     ///
     /// # Errors
     /// The target has a checkpoint.
-    pub(crate) fn begin_bootstrap(&self, name: &str) -> Result<Lsn> {
+    pub(crate) fn begin_bootstrap(self: &Arc<Self>, name: &str) -> Result<Lsn> {
         let target = self.configured(name)?;
         let log = self.log().ok_or_else(stopping)?;
         // It may have been forgotten while the service ran.
-        self.start_target(target, log);
+        self.start_target(&target, log);
         if self.with_target(name, |t| t.watch().borrow().applied_lsn.is_some())? {
             return Err(Failure::new(format!("target \"{name}\" has been copied already"))
                 .hint("`walcast resync` copies it again, `walcast remove` forgets it"));
@@ -98,12 +98,12 @@ impl Service {
     ///
     /// # Errors
     /// The log was given up meanwhile (`retain_max`), the target has no checkpoint, or it stopped at once.
-    pub(crate) async fn end_bootstrap(&self, name: &str) -> Result<String> {
+    pub(crate) async fn end_bootstrap(self: &Arc<Self>, name: &str) -> Result<String> {
         let target = self.configured(name)?;
         if self.is_given_up(name) {
             return Err(given_up(name));
         }
-        self.start_target(target, self.log().ok_or_else(stopping)?);
+        self.start_target(&target, self.log().ok_or_else(stopping)?);
         if self.marks.is_paused(name) {
             self.copying.end(name);
             return Ok(format!("target \"{name}\" is copied, and paused"));
@@ -119,14 +119,15 @@ impl Service {
 
     /// From where the log is kept for copies.
     pub(super) fn pins(&self) -> Vec<Option<Lsn>> {
-        let names = || self.config.targets.iter().map(|target| &target.name);
+        let config = self.config();
+        let names = || config.targets.iter().map(|target| &target.name);
         let tables = names().filter_map(|name| self.marks.resyncing(name)).map(|resync| resync.from);
         names().filter_map(|name| self.marks.bootstrapping(name)).chain(tables).map(Some).collect()
     }
 
     /// Releases what the targets' checkpoints hold by now.
     pub(super) fn release_pins(&self) {
-        for target in self.config.targets.iter().filter(|t| self.marks.bootstrapping(&t.name).is_some()) {
+        for target in self.config().targets.iter().filter(|t| self.marks.bootstrapping(&t.name).is_some()) {
             let held = self.with_target(&target.name, |t| t.checkpoint_lsn().is_some()).unwrap_or(false);
             if held && let Err(failure) = self.marks.set_bootstrapping(&target.name, None) {
                 tracing::warn!(error = %failure, "could not release what was kept for a copy, trying again");

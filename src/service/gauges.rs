@@ -80,12 +80,12 @@ impl Service {
         let durable_lag = further(read, behind.then(|| (head.lsn, durable, self.age(Some(durable)))));
         lag(page, [names::LOG_LAG_BYTES, names::LOG_LAG_SECONDS], &[], durable_lag);
         page.sample(names::LOG_SIZE_BYTES, &[], gauge_value(positions.bytes));
-        page.sample(names::LOG_RETAIN_MAX_BYTES, &[], gauge_value(self.config.log.retain_max));
+        page.sample(names::LOG_RETAIN_MAX_BYTES, &[], gauge_value(self.config().log.retain_max));
         page.sample(names::LOG_SEGMENTS, &[], gauge_value(positions.segments));
     }
 
     fn disk_samples(&self, page: &mut Page) {
-        if let Ok(disk) = rustix::fs::statvfs(&self.config.log.dir) {
+        if let Ok(disk) = rustix::fs::statvfs(&self.config().log.dir) {
             page.sample(names::LOG_DISK_FREE_BYTES, &[], gauge_value(disk.f_bavail.saturating_mul(disk.f_frsize)));
             page.sample(names::LOG_DISK_SIZE_BYTES, &[], gauge_value(disk.f_blocks.saturating_mul(disk.f_frsize)));
         }
@@ -193,13 +193,13 @@ mod tests {
     }
 
     /// A service with so many targets, none of which can be reached, all of which were given changes of so many tables.
-    fn crowded(targets: usize, tables: usize, directory: &std::path::Path) -> Service {
+    fn crowded(targets: usize, tables: usize, directory: &std::path::Path) -> std::sync::Arc<Service> {
         let mut text = "[source]\nconninfo = 'host=127.0.0.1'\n".to_owned();
         for target in 0..targets {
             text += &format!("[[target]]\nname = 'target-{target}'\nconninfo = 'host=127.0.0.1 port=1 user=nobody'\n");
         }
         let config = config::Config::parse(&directory.join("walcast.toml"), &text).unwrap();
-        let service = Service::new(config, tokio_util::sync::CancellationToken::new());
+        let service = std::sync::Arc::new(Service::new(config, tokio_util::sync::CancellationToken::new()));
         let identity = segment_log::Identity {
             system_id: 1,
             timeline: 1,
@@ -208,7 +208,7 @@ mod tests {
             publication: "walcast".to_owned(),
         };
         let (_, log) = segment_log::open(segment_log::Options {
-            dir: service.config.log.dir.clone(),
+            dir: service.config().log.dir.clone(),
             segment_size: 1 << 20,
             retain_min: 0,
             identity,

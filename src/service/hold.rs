@@ -1,10 +1,9 @@
 //! Holding a target between two batches, for as long as somebody wants to look at it there.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use applier::{Desired, State, Status};
 use decoder::Lsn;
+use std::collections::BTreeSet;
+use tokio::sync::watch;
 
 use super::Service;
 use super::target::{Target, stopping};
@@ -13,12 +12,31 @@ use crate::failure::{Failure, Result};
 /// The targets that are held.
 #[derive(Default)]
 pub(crate) struct Holds {
-    names: Mutex<BTreeSet<String>>,
+    names: watch::Sender<BTreeSet<String>>,
 }
 
 impl Holds {
-    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Holds targets, once nobody does, until this is dropped: nobody else is to rely on them meanwhile.
+    pub(super) async fn take(&self, names: BTreeSet<String>) -> Taken<'_> {
+        let mut current = self.names.subscribe();
+        if let Some(held) = current.borrow().intersection(&names).next() {
+            tracing::info!(target = held, "waiting for a command that holds the target");
+        }
+        while !self.try_take(&names) {
+            let free = current.wait_for(|held| held.is_disjoint(&names)).await.map(drop);
+            free.expect("the sender is in self");
+        }
+        Taken { holds: self, names }
+    }
+
+    fn try_take(&self, names: &BTreeSet<String>) -> bool {
+        self.names.send_if_modified(|held| {
+            let is_free = held.is_disjoint(names);
+            if is_free {
+                held.extend(names.iter().cloned());
+            }
+            is_free
+        })
     }
 
     /// Refuses what would let go of a target that somebody relies on.
@@ -26,11 +44,24 @@ impl Holds {
     /// # Errors
     /// It is held.
     pub(super) fn check_free(&self, name: &str) -> Result<()> {
-        match self.names().contains(name) {
-            true => Err(Failure::new(format!("target \"{name}\" is held by another command"))
-                .hint("`walcast verify` and `resync` hold a target for a moment: try again")),
-            false => Ok(()),
-        }
+        if self.names.borrow().contains(name) { Err(held(name)) } else { Ok(()) }
+    }
+}
+
+fn held(name: &str) -> Failure {
+    Failure::new(format!("target \"{name}\" is held by another command"))
+        .hint("`walcast verify`, `resync` and a reload hold a target for a moment: try again")
+}
+
+/// Targets that are held until this is dropped.
+pub(super) struct Taken<'a> {
+    holds: &'a Holds,
+    names: BTreeSet<String>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.holds.names.send_modify(|held| held.retain(|name| !self.names.contains(name)));
     }
 }
 
@@ -38,6 +69,7 @@ impl Holds {
 pub(crate) struct Hold<'a> {
     service: &'a Service,
     name: String,
+    taken: Option<Taken<'a>>,
 }
 
 impl Service {
@@ -48,9 +80,11 @@ impl Service {
     pub(crate) fn hold(&self, name: &str) -> Result<Hold<'_>> {
         let status = self.with_target(name, Target::watch)?;
         check_running(name, &status.borrow())?;
-        self.holds.check_free(name)?;
-        self.holds.names().insert(name.to_owned());
-        Ok(Hold { service: self, name: name.to_owned() })
+        let names = BTreeSet::from([name.to_owned()]);
+        match self.holds.try_take(&names) {
+            true => Ok(Hold { service: self, name: name.to_owned(), taken: Some(Taken { holds: &self.holds, names }) }),
+            false => Err(held(name)),
+        }
     }
 }
 
@@ -72,7 +106,7 @@ impl Hold<'_> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        self.service.holds.names().remove(&self.name);
+        drop(self.taken.take());
         self.service.restore(&self.name);
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Service;
 use crate::failure::one_line;
+use crate::notify;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -82,14 +83,14 @@ impl Told {
     }
 }
 
-/// Looks until the shutdown; nothing to do without a program.
+/// Looks until the shutdown. The program is the one of now.
 pub(super) async fn run(service: Arc<Service>, shutdown: CancellationToken) {
-    let hooks = service.config.hooks.clone();
-    let Some((program, arguments)) = hooks.on_error.split_first() else { return };
     let mut told = Told::default();
     let looking = async {
         loop {
             tokio::time::sleep(INTERVAL).await;
+            let hooks = service.config().hooks.clone();
+            let Some((program, arguments)) = hooks.on_error.split_first() else { continue };
             for news in told.due(service.wrong(), hooks.on_error_interval, Instant::now()) {
                 tell(program, arguments, &news, hooks.on_error_timeout).await;
             }
@@ -120,6 +121,9 @@ impl Service {
 /// Runs the program to its end, or kills it.
 async fn tell(program: &str, arguments: &[String], news: &News, timeout: Duration) {
     let mut command = Command::new(program);
+    for name in notify::VARIABLES {
+        command.env_remove(name);
+    }
     command.args(arguments).envs(news.variables()).stdin(Stdio::null()).process_group(0);
     let mut child = match command.spawn() {
         Ok(child) => child,

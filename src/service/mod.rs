@@ -11,6 +11,7 @@ mod gauges;
 mod history;
 mod hold;
 mod hooks;
+mod manager;
 mod marks;
 mod monitor;
 mod observer;
@@ -18,6 +19,7 @@ mod offline;
 mod pending;
 mod pinning;
 mod recopy;
+mod reload;
 mod requests;
 mod resync;
 mod retention;
@@ -42,6 +44,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Result;
+use crate::notify::Notifier;
 use crate::{control, http, metrics};
 use copying::Copying;
 use history::History;
@@ -51,6 +54,7 @@ use pending::Pending;
 use recopy::Recopying;
 use target::Target;
 
+pub(crate) use reload::Reloading;
 pub(crate) use temporary::Temporary;
 
 pub(crate) use marks::Marks;
@@ -64,7 +68,11 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the running service consists of, for those who ask about it.
 pub(crate) struct Service {
-    config: Config,
+    /// As it was read last; what is made once (log, stream, listener) is the same in all of them.
+    config: Mutex<Arc<Config>>,
+    /// Taken by whoever starts and ends targets by the configuration.
+    changing: tokio::sync::Mutex<()>,
+    notifier: Notifier,
     started: Instant,
     marks: Marks,
     /// Told by the stream.
@@ -76,7 +84,7 @@ pub(crate) struct Service {
     /// What is wrong with the capture of DDL.
     complaint: watch::Sender<ticker::Complaint>,
     log: OnceLock<Log>,
-    tokens: OnceLock<BTreeMap<String, ddl::Token>>,
+    tokens: Mutex<BTreeMap<String, ddl::Token>>,
     targets: Mutex<BTreeMap<String, Target>>,
     copying: Copying,
     holds: Holds,
@@ -93,14 +101,16 @@ impl Service {
     pub(crate) fn new(config: Config, shutdown: CancellationToken) -> Service {
         Service {
             marks: Marks::new(&config.log.dir),
-            config,
+            config: Mutex::new(Arc::new(config)),
+            changing: tokio::sync::Mutex::default(),
+            notifier: Notifier::default(),
             started: Instant::now(),
             stream: Arc::default(),
             waiting_for: Mutex::default(),
             source: watch::Sender::default(),
             complaint: watch::Sender::default(),
             log: OnceLock::new(),
-            tokens: OnceLock::new(),
+            tokens: Mutex::default(),
             targets: Mutex::default(),
             copying: Copying::default(),
             holds: Holds::default(),
@@ -122,6 +132,19 @@ impl Service {
         self.log.get()
     }
 
+    /// The configuration of now.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_config(&self, config: Config) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, BTreeMap<String, ddl::Token>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn targets(&self) -> MutexGuard<'_, BTreeMap<String, Target>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,22 +156,28 @@ impl Service {
     }
 }
 
-/// Runs until `shutdown` is cancelled, and stops everything before it returns.
+/// Runs until `shutdown` is cancelled, and stops everything before it returns. `reloading` is for a process of its own.
 ///
 /// # Errors
 /// It cannot start, or cannot go on without a person's help. A target never is the reason.
-pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+pub(crate) async fn run(config: Config, reloading: Option<Reloading>, shutdown: CancellationToken) -> Result<()> {
     let handle = metrics::install()?;
-    let service = Arc::new(Service::new(config, shutdown.clone()));
+    let notifier = if reloading.is_some() { Notifier::from_env() } else { Notifier::default() };
+    let service = Arc::new(Service { notifier, ..Service::new(config, shutdown.clone()) });
     let mut tasks = JoinSet::new();
+    tasks.spawn(manager::run(Arc::clone(&service), shutdown.clone()));
+    if let Some(reloading) = reloading {
+        tasks.spawn(reload::run(Arc::clone(&service), reloading, shutdown.clone()));
+    }
     let result = serve(&service, &mut tasks, handle).await;
+    service.notifier.stopping();
     shutdown.cancel();
     stop(&service, tasks).await;
     result
 }
 
 async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: PrometheusHandle) -> Result<()> {
-    let config = &service.config;
+    let config = service.config();
     let shutdown = || service.shutdown.clone();
     if let Some(address) = &config.http.listen {
         let listener = http::listen(address).await?;
@@ -168,28 +197,27 @@ async fn serve(service: &Arc<Service>, tasks: &mut JoinSet<()>, handle: Promethe
 /// requests are answered: see [`pinning`]. `listening` is called then.
 async fn answer_and_stream(service: &Arc<Service>, tasks: &mut JoinSet<()>, listening: impl FnOnce()) -> Result<()> {
     let Some((writer, log)) = stream::open_log(service).await? else { return Ok(()) };
-    let listener = control::listen(&service.config.log.dir)?;
-    let tokens = tokens::collect(&service.config, &service.marks).await;
-    service.tokens.get_or_init(|| tokens);
-    // Before anybody can ask about them.
-    service.start_targets(&log);
+    let listener = control::listen(&service.config().log.dir)?;
+    {
+        let _changing = service.changing.lock().await;
+        let tokens = tokens::collect(&service.config(), &service.marks).await;
+        *service.tokens() = tokens;
+        // Before anybody can ask about them.
+        service.start_targets(&log);
+    }
     tasks.spawn(control::serve(listener, Arc::clone(service), service.shutdown.clone()));
-    let conninfo = service.config.source.conninfo.clone();
+    let conninfo = service.config().source.conninfo.clone();
     tasks.spawn(ticker::run(conninfo, service.complaint.clone(), service.shutdown.clone()));
     if service.only.is_none() {
         tasks.spawn(retention::run(Arc::clone(service), service.shutdown.clone()));
-        for target in &service.config.targets {
-            tasks.spawn(recopy::run(Arc::clone(service), target.name.clone(), service.shutdown.clone()));
-            tasks.spawn(pending::run(Arc::clone(service), target.name.clone(), service.shutdown.clone()));
-        }
     }
     listening();
     stream::run(service, writer, log).await
 }
 
 impl Service {
-    fn start_targets(&self, log: &Log) {
-        for target in self.config.targets.iter().filter(|t| self.only.as_ref().is_none_or(|name| *name == t.name)) {
+    fn start_targets(self: &Arc<Self>, log: &Log) {
+        for target in self.config().targets.iter().filter(|t| self.only.as_ref().is_none_or(|name| *name == t.name)) {
             self.start_target(target, log);
         }
         let already = self.log.set(log.clone()).is_err();
@@ -197,19 +225,31 @@ impl Service {
     }
 
     /// Starts applying to a target, unless that is going on already.
-    fn start_target(&self, target: &config::Target, log: &Log) {
+    fn start_target(self: &Arc<Self>, target: &config::Target, log: &Log) {
         let start = || {
             let options = self.options(target, log);
             let paused = self.marks.is_paused(&target.name);
-            Target::start(options, log.clone(), paused, self.shutdown.child_token())
+            let mut running = Target::start(options, log.clone(), paused, self.shutdown.child_token());
+            if self.only.is_none() {
+                running.accompany(|stop| recopy::run(Arc::clone(self), target.name.clone(), stop));
+                running.accompany(|stop| pending::run(Arc::clone(self), target.name.clone(), stop));
+            }
+            running
         };
         self.targets().entry(target.name.clone()).or_insert_with(start);
+    }
+
+    /// What is remembered of a target that is not there any more, beside its marks and its checkpoint.
+    fn forget_target(&self, name: &str) {
+        self.copying.forget(name);
+        self.recopying.forget(name);
+        self.pending.forget(name);
     }
 }
 
 impl Service {
     fn options(&self, target: &config::Target, log: &Log) -> applier::TargetOptions {
-        let token = self.tokens.get().and_then(|tokens| tokens.get(&target.name)).cloned();
+        let token = self.tokens().get(&target.name).cloned();
         applier::TargetOptions {
             name: target.name.clone(),
             conninfo: target.conninfo.clone(),
@@ -217,7 +257,7 @@ impl Service {
             only: None,
             batch_max_rows: target.apply.batch_max_rows,
             batch_max_delay: target.apply.batch_max_delay,
-            ddl: ddl_options(&self.config, token),
+            ddl: ddl_options(&self.config(), token),
         }
     }
 }

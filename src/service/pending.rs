@@ -33,6 +33,10 @@ impl Pending {
     fn targets(&self) -> MutexGuard<'_, BTreeMap<String, Waiting>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn forget(&self, target: &str) {
+        self.targets().remove(target);
+    }
 }
 
 /// Looks at a target until the shutdown.
@@ -53,7 +57,7 @@ pub(super) async fn run(service: Arc<Service>, name: String, shutdown: Cancellat
 
 /// Looks for as long as the connection lasts.
 async fn watch_target(service: &Service, name: &str) -> Result<()> {
-    let client = connect::target(service.configured(name)?).await?;
+    let client = connect::target(&service.configured(name)?).await?;
     loop {
         let looked = tokio::time::timeout(ANSWER_TIMEOUT, look(&client)).await;
         let waiting = looked.map_err(|_| Failure::new("the target does not answer"))??;

@@ -1,5 +1,6 @@
 //! What the control socket asks of the service.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use applier::{Desired, State, Status};
@@ -10,6 +11,9 @@ use super::target::{self, Target, stopping};
 use super::{Service, offline, stream};
 use crate::failure::{Failure, Result};
 use crate::status;
+
+/// How soon is looked for the new applier of a target whose old one has ended.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(20);
 
 impl Service {
     /// Where everything stands.
@@ -33,7 +37,7 @@ impl Service {
         status::Status {
             source: self.source_view(),
             log: self.log().map(stream::log_view),
-            targets: self.config.targets.iter().filter_map(of).collect(),
+            targets: self.config().targets.iter().filter_map(of).collect(),
         }
     }
 
@@ -72,13 +76,27 @@ impl Service {
     /// # Errors
     /// It did not within the time, or it cannot without a person's help.
     pub(crate) async fn wait(&self, name: &str, lsn: Lsn, timeout: Option<Duration>) -> Result<String> {
-        let status = self.with_target(name, Target::watch)?;
-        let applied = applied(name, status.clone(), lsn);
+        let applied = async {
+            loop {
+                let status = self.with_target(name, Target::watch)?;
+                if let Some(result) = applied(name, status, lsn).await {
+                    return result;
+                }
+                // A target that a reload starts anew is still to be waited for.
+                if self.shutdown.is_cancelled() {
+                    return Err(stopping());
+                }
+                tokio::time::sleep(RENEWAL_PAUSE).await;
+            }
+        };
         match timeout {
             None => applied.await,
             Some(timeout) => match tokio::time::timeout(timeout, applied).await {
                 Ok(result) => result,
-                Err(_) => Err(too_late(name, &status.borrow(), lsn, timeout)),
+                Err(_) => {
+                    let status = self.with_target(name, |t| t.watch().borrow().clone())?;
+                    Err(too_late(name, &status, lsn, timeout))
+                }
             },
         }
     }
@@ -97,14 +115,14 @@ impl Service {
     ///
     /// # Errors
     /// The log begins later by now, or the target has a checkpoint already.
-    pub(crate) async fn declare(&self, name: &str) -> Result<String> {
+    pub(crate) async fn declare(self: &Arc<Self>, name: &str) -> Result<String> {
         let target = self.configured(name)?;
         let log = self.log().ok_or_else(stopping)?;
         let origin = self.marks.origin();
         let first_lsn = log.positions().first_lsn;
-        let text = offline::declare_at(target, log.identity(), origin, first_lsn).await?;
+        let text = offline::declare_at(&target, log.identity(), origin, first_lsn).await?;
         // It may have been forgotten while the service ran.
-        self.start_target(target, log);
+        self.start_target(&target, log);
         self.restore(name);
         Ok(text)
     }
@@ -122,12 +140,12 @@ impl Service {
             self.with_target(name, |t| t.set_desired(Desired::Paused))?;
             target::until(status, |s| s.state == State::Paused).await?;
         }
-        let text = offline::forget(&self.config, configured).await?;
+        let text = offline::forget(&self.config(), &configured).await?;
         let running = self.targets().remove(name);
         if let Some(running) = running {
             running.stop().await;
         }
-        self.copying.forget(name);
+        self.forget_target(name);
         Ok(text)
     }
 
@@ -139,8 +157,8 @@ impl Service {
         }
     }
 
-    pub(super) fn configured(&self, name: &str) -> Result<&config::Target> {
-        self.config.target(name).ok_or_else(|| unknown(name))
+    pub(super) fn configured(&self, name: &str) -> Result<config::Target> {
+        self.config().target(name).cloned().ok_or_else(|| unknown(name))
     }
 
     pub(super) fn with_target<T>(&self, name: &str, use_it: impl FnOnce(&Target) -> T) -> Result<T> {
@@ -162,14 +180,15 @@ impl Drop for Restored<'_> {
 
 fn unknown(name: &str) -> Failure {
     Failure::new(format!("the service has no target \"{}\"", name.escape_debug()))
-        .hint("the service read the configuration when it started; restart it after a change")
+        .hint("the service goes by the configuration that it read last: reload it (SIGHUP) after a change")
 }
 
-async fn applied(name: &str, mut status: watch::Receiver<Status>, lsn: Lsn) -> Result<String> {
+/// `None` when the applier has ended without it.
+async fn applied(name: &str, mut status: watch::Receiver<Status>, lsn: Lsn) -> Option<Result<String>> {
     let done = |s: &Status| s.applied_lsn.is_some_and(|applied| applied >= lsn);
     let ended = |s: &Status| done(s) || matches!(s.state, State::Stopped | State::Desync);
-    let last = status.wait_for(|s| ended(s)).await.map_err(|_| stopping())?.clone();
-    match done(&last) {
+    let last = status.wait_for(|s| ended(s)).await.ok()?.clone();
+    Some(match done(&last) {
         true => Ok(format!("target \"{name}\" has applied {lsn}")),
         false => {
             let why = last.last_error.as_ref().map(|e| format!(": {}", e.message)).unwrap_or_default();
@@ -177,7 +196,7 @@ async fn applied(name: &str, mut status: watch::Receiver<Status>, lsn: Lsn) -> R
             Err(Failure::new(format!("target \"{name}\" is {}{why}", last.state))
                 .hint(hint.unwrap_or_else(|| "walcast status shows its last error".to_owned())))
         }
-    }
+    })
 }
 
 fn too_late(name: &str, status: &Status, lsn: Lsn, timeout: Duration) -> Failure {
@@ -190,8 +209,6 @@ fn too_late(name: &str, status: &Status, lsn: Lsn, timeout: Duration) -> Failure
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio_util::sync::CancellationToken;
 
     use super::super::marks::Origin;
@@ -207,7 +224,7 @@ mod tests {
             slot: "walcast".into(),
             publication: "walcast".into(),
         };
-        let dir = service.config.log.dir.clone();
+        let dir = service.config().log.dir.clone();
         segment_log::Options {
             dir,
             segment_size: 1 << 20,
@@ -225,7 +242,7 @@ mod tests {
         let nowhere = "conninfo = 'host=127.0.0.1 port=1 user=x'\n";
         let text = format!("[source]\n{nowhere}[log]\ndir = 'log'\n[[target]]\nname = 'berlin'\n{nowhere}");
         let config = config::Config::parse(&dir.path().join("walcast.toml"), &text).unwrap();
-        let service = Service::new(config, CancellationToken::new());
+        let service = Arc::new(Service::new(config, CancellationToken::new()));
         let (_writer, log) = segment_log::open(options(&service)).unwrap();
         service.marks.set_origin(Origin { lsn: START, system_id: 1 }).unwrap();
         service.start_targets(&log);

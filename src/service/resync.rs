@@ -70,7 +70,7 @@ impl Service {
         let mark = Resync { from: pin, table: table.clone(), by_service: by.is_service() };
         self.marks.set_resyncing(name, Some(&mark))?;
         let set_aside = applier::set_aside(&target.conninfo, &log.identity().into(), names(table), pin).await;
-        set_aside.map_err(|e| failure(target, &e))?;
+        set_aside.map_err(|e| failure(&target, &e))?;
         target::reload(self.with_target(name, Target::commands)?).await?;
         if is_stopped {
             self.restore(name);
@@ -87,7 +87,7 @@ impl Service {
         let target = self.configured(name)?;
         let log = self.log().ok_or_else(stopping)?;
         let main = self.with_target(name, Target::watch)?;
-        let mut options = self.options(target, log);
+        let mut options = self.options(&target, log);
         (options.identity, options.only) = (options.identity.lane(&table.0, &table.1), Some(table.clone()));
         let mut lane = Lane::start(options, log.clone(), self.shutdown.child_token());
         lane.reach(name, || main.borrow().applied_lsn).await?;
@@ -102,7 +102,7 @@ impl Service {
         level.map_err(|_| Failure::new("the table did not catch up in time").hint("run the same command again"))??;
         let reached = lane.stop().await?;
         let rejoined = applier::rejoin(&target.conninfo, &log.identity().into(), names(table), reached).await;
-        rejoined.map_err(|e| failure(target, &e))?;
+        rejoined.map_err(|e| failure(&target, &e))?;
         target::reload(self.with_target(name, Target::commands)?).await?;
         drop(hold);
         self.marks.set_resyncing(name, None)?;

@@ -36,7 +36,7 @@ pub(crate) async fn run(service: Arc<Service>, shutdown: CancellationToken) {
 
 /// The position below which the log is given up although a target may need it: there is more than `retain_max`.
 fn exceeded(service: &Service, log: &Log) -> Option<Lsn> {
-    let most = service.config.log.retain_max;
+    let most = service.config().log.retain_max;
     let Positions { bytes, first_lsn, .. } = log.positions();
     let below = Some(log.first_lsn_within(most)).filter(|below| bytes > most && *below > first_lsn)?;
     tracing::warn!(bytes, retain_max = most, "the log is full: targets that are far behind become desync");

@@ -37,7 +37,7 @@ pub(super) fn inspect(dir: &Path) -> Result<Option<Inspected>> {
 /// away; whether it fits the source is looked at before anything is streamed. For a new one the source is waited for.
 /// `None` when the service is stopped meanwhile.
 pub(super) async fn open_log(service: &Service) -> Result<Option<(Writer, Log)>> {
-    let found = inspect(&service.config.log.dir)?;
+    let found = inspect(&service.config().log.dir)?;
     let is_new = found.is_none();
     let options = match found {
         Some(found) => options(service, found.identity, found.overview.first_lsn),
@@ -60,7 +60,8 @@ pub(super) async fn open_log(service: &Service) -> Result<Option<(Writer, Log)>>
 
 /// Asks the source until it answers.
 async fn probe(service: &Service) -> Result<Option<(SourceIdentity, Slot)>> {
-    let source = &service.config.source;
+    let config = service.config();
+    let source = &config.source;
     let mut pause = RETRY_FIRST;
     loop {
         let probed = tokio::select! {
@@ -85,15 +86,16 @@ fn identity_of(service: &Service, source: SourceIdentity) -> Identity {
         system_id: source.system_id,
         timeline: source.timeline,
         database: source.database,
-        slot: service.config.source.slot.clone(),
-        publication: service.config.source.publication.clone(),
+        slot: service.config().source.slot.clone(),
+        publication: service.config().source.publication.clone(),
     }
 }
 
 /// The slot and publication of the configuration are what a log is checked against.
 fn options(service: &Service, identity: Identity, start: Lsn) -> segment_log::Options {
     let fsync = histogram!(LOG_FSYNC_DURATION_SECONDS);
-    let (log, source) = (&service.config.log, &service.config.source);
+    let config = service.config();
+    let (log, source) = (&config.log, &config.source);
     segment_log::Options {
         dir: log.dir.clone(),
         segment_size: log.segment_size,
@@ -110,7 +112,7 @@ fn options(service: &Service, identity: Identity, start: Lsn) -> segment_log::Op
 /// failed, because nobody knows what is on disk. After any other error the targets still get what the log holds, and so
 /// they do, before the service ends, when it is the slot that is lost.
 pub(super) async fn run(service: &Service, writer: Writer, log: Log) -> Result<()> {
-    let config = &service.config;
+    let config = service.config();
     let options =
         replication::Options { conninfo: config.source.conninfo.clone(), dir: config.log.dir.clone(), binary: true };
     let stream = replication::run(options, writer, log.clone(), Arc::clone(&service.stream), service.shutdown.clone());

@@ -26,7 +26,7 @@ pub(crate) struct Target {
     status: watch::Receiver<Status>,
     recorder: Arc<Recorder>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// What the lag is measured against.
@@ -55,7 +55,7 @@ impl Target {
                 tracing::error!(target = label, error = with_causes(&error), "cannot apply");
             }
         });
-        Target { name, desired, commands, status, recorder, stop, task }
+        Target { name, desired, commands, status, recorder, stop, tasks: vec![task] }
     }
 
     /// Its name.
@@ -104,11 +104,27 @@ impl Target {
         self.commands.clone()
     }
 
+    /// Runs something beside the applier that ends with it.
+    pub(crate) fn accompany<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        run: impl FnOnce(CancellationToken) -> F,
+    ) {
+        self.tasks.push(tokio::spawn(run(self.stop.clone())));
+    }
+
+    /// Begins to stop applying. What is returned tells until the applier has ended.
+    pub(crate) fn end(&self) -> watch::Receiver<Status> {
+        self.stop.cancel();
+        self.watch()
+    }
+
     /// Stops applying and waits until it has stopped.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(target = self.name, %error, "the applier's task failed");
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(target = self.name, %error, "a task of the target failed");
+            }
         }
     }
 

@@ -73,10 +73,17 @@ impl Mirror {
         self.directory.path().join("walcast.toml")
     }
 
-    /// Rewrites the configuration file.
+    /// Rewrites the configuration file. Nobody reads a half of it.
     pub(crate) fn reconfigure(&self, change: impl FnOnce(String) -> String) {
         let text = fs::read_to_string(self.config_file()).unwrap();
-        fs::write(self.config_file(), change(text)).unwrap();
+        let new = self.config_file().with_extension("new");
+        fs::write(&new, change(text)).unwrap();
+        fs::rename(&new, self.config_file()).unwrap();
+    }
+
+    /// Where the service's messages are.
+    pub(crate) fn service_log(&self) -> PathBuf {
+        self.directory.path().join("service.log")
     }
 
     /// The segment log's directory.
@@ -143,7 +150,7 @@ impl Mirror {
 
     /// The same with variables in its environment.
     pub(crate) fn run_with(&self, variables: &[(&str, &str)]) -> Service {
-        let log = self.directory.path().join("service.log");
+        let log = self.service_log();
         let stderr = OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut command = self.command(&["run"]);
         command.envs(variables.iter().copied());
@@ -253,6 +260,11 @@ impl Service {
         assert!(ended.is_none(), "the service ended by itself ({ended:?}):\n{}", self.messages());
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Sends it SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     /// Asks it to stop, by SIGTERM, which it has to do cleanly and in time.

@@ -51,7 +51,7 @@ pub(crate) async fn run(seconds: u64) -> Result<()> {
 async fn play(stage: &Stage, seconds: u64, shutdown: &CancellationToken) -> Result<()> {
     stage.install().await?;
     let stop = CancellationToken::new();
-    let service = tokio::spawn(service::run(stage.config().clone(), stop.clone()));
+    let service = tokio::spawn(service::run(stage.config().clone(), None, stop.clone()));
     let result = tokio::select! {
         result = show(stage, seconds) => result,
         () = until_finished(&service) => Err(Failure::new("the service ended early")),
