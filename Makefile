@@ -1,7 +1,7 @@
 # The whole toolbox. Every target does its own set-up: see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo test check bench bench-quick soak test-matrix fuzz
+.PHONY: help setup setup-tests demo test test-package check bench bench-quick soak test-matrix fuzz
 
 SECONDS ?= 20
 
@@ -19,6 +19,9 @@ demo: setup ## a source and two targets, load and comparison (SECONDS=20)
 
 test: setup-tests ## all tests
 	@scripts/test.sh
+
+test-package: ## build the Debian package, install it here as root, mirror with it, purge it
+	@package=$$(scripts/package.sh --profile dev | tail -n 1) && scripts/test-package.sh "$$package"
 
 check: setup ## format, clippy, licences and sources of dependencies
 	cargo fmt --all --check
