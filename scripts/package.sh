@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Debian package, and prints where it is: scripts/package.sh [--profile PROFILE]. The profile is release; "dev" takes
-# the program that the tests have built. Needs cargo-deb, or fetches it into .cache.
+# the program that the tests have built. Needs cargo-deb, or fetches it into .cache; exits 77, and
+# says so, where that fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +18,10 @@ if ! cargo deb --version >/dev/null 2>&1; then
     PATH="$PWD/.cache/tools/bin:$PATH"
     if ! cargo deb --version >/dev/null 2>&1; then
         echo "package: fetching cargo-deb" >&2
-        cargo install cargo-deb --version "$CARGO_DEB_VERSION" --locked --root .cache/tools --target-dir .cache/tools/target >&2
+        cargo install cargo-deb --version "$CARGO_DEB_VERSION" --locked --root .cache/tools --target-dir .cache/tools/target >&2 || {
+            echo "package: SKIPPED, NOTHING WAS BUILT: cargo-deb is not installed and could not be fetched" >&2
+            exit 77
+        }
         rm -rf .cache/tools/target
     fi
 fi

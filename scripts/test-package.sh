@@ -191,7 +191,7 @@ sed -e "s|^conninfo = \"postgresql://walcast@127.0.0.1:5432/app\"|conninfo = \"p
 cat "$work/walcast.toml" >/etc/walcast/walcast.toml
 $is_systemd || start_manager
 walcast setup >/dev/null
-walcast check || true
+walcast check >"$work/check.log" 2>&1 || { cat "$work/check.log" >&2; fail "check finds something missing"; }
 start_service
 walcast bootstrap berlin >"$work/bootstrap.log" 2>&1 || { cat "$work/bootstrap.log" >&2; fail "bootstrap"; }
 sql "$source_port" 'INSERT INTO account SELECT g, g FROM generate_series(1001, 1500) g'
@@ -208,7 +208,7 @@ sql "$source_port" 'CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later V
 arrives later 1
 walcast verify berlin >"$work/verify.log" 2>&1 || { cat "$work/verify.log" >&2; fail "verify finds differences"; }
 stop_service
-walcast remove berlin >/dev/null
+walcast remove berlin >/dev/null 2>&1 || fail "remove"
 walcast teardown >/dev/null
 [ -z "$(sql "$source_port" 'SELECT slot_name FROM pg_replication_slots')" ] || fail "a slot is left on the source"
 

@@ -18,6 +18,7 @@ mod load;
 mod manager;
 mod metrics;
 mod mistakes;
+mod packaging;
 mod page;
 mod postgres;
 mod prometheus;
