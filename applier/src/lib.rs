@@ -56,6 +56,8 @@ mod write;
 
 pub use error::{Class, Error, Place};
 pub use failpoint::VARIABLE as FAILPOINTS_VARIABLE;
+#[doc(hidden)]
+pub use net::sizes_of_sets;
 pub use observer::{BatchReport, Counts, DdlReport, Observer, Unobserved};
 pub use run::run;
 pub use status::{Command, DdlOptions, Desired, Identity, State, Status, StoppedBy, TargetOptions, Tier};

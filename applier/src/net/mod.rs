@@ -25,6 +25,7 @@ mod statements;
 use decoder::{Change, ColumnValue, RelationId, Tuple};
 use hashbrown::HashMap;
 
+pub use netting::sizes_of_sets;
 pub(crate) use netting::{NotNettable, TableNet};
 pub(crate) use statements::{SetShape, Writer};
 

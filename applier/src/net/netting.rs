@@ -19,7 +19,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use decoder::{ColumnValue, OldTuple, Tuple};
+use decoder::{Change, ColumnValue, OldTuple, Tuple};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// Why a change cannot be netted: the batch is applied in order instead.
@@ -202,6 +202,27 @@ impl<'a> TableNet<'a> {
     }
 }
 
+/// Nets row messages (Insert, Update, Delete) of one table, and works out the sets: how many rows are deleted, updated and
+/// inserted; `None` when they cannot be netted. For the benchmark alone: it measures this without a server.
+pub fn sizes_of_sets<'a>(
+    width: usize,
+    key: Vec<usize>,
+    messages: impl Iterator<Item = &'a [u8]>,
+) -> Option<(usize, usize, usize)> {
+    let mut net = TableNet::new(width, key);
+    for message in messages {
+        let netted = match decoder::decode_change(message).ok()? {
+            Change::Insert { new, .. } => net.insert(new),
+            Change::Update { old, new, .. } => net.update(old, new),
+            Change::Delete { old, .. } => net.delete(old),
+            _ => return None,
+        };
+        netted.ok()?;
+    }
+    let updated = net.updates().iter().map(|set| set.rows.len()).sum();
+    Some((net.deletes().len(), updated, net.inserts().len()))
+}
+
 fn hash_key(hasher: &DefaultHashBuilder, key: &[usize], values: &[ColumnValue<'_>]) -> u64 {
     let mut state = hasher.build_hasher();
     for column in key {
@@ -217,7 +238,6 @@ fn hash_key(hasher: &DefaultHashBuilder, key: &[usize], values: &[ColumnValue<'_
 mod tests {
     use std::collections::BTreeMap;
 
-    use decoder::Change;
     use proptest::prelude::*;
 
     use super::*;
