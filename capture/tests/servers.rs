@@ -246,6 +246,8 @@ async fn check_says_what_a_source_lacks() {
         assert_eq!(finding(&findings, text).level, Level::Warn, "{text}");
     }
     assert!(findings.iter().all(|f| f.level == Level::Pass || f.hint.is_some()), "{findings:#?}");
+    client.batch_execute("create role rds_replication; grant rds_replication to plain").await.unwrap();
+    assert_eq!(finding(&check_source(&plain, &wanted).await, "the role may replicate").level, Level::Pass);
 }
 
 #[tokio::test]

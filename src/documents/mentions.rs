@@ -78,7 +78,7 @@ fn shell_words(text: &str) -> Vec<String> {
 /// What stands for a value that is for the reader to choose.
 fn without_place_holder(word: &str) -> String {
     match word {
-        "L" | "LSN" | "POSITION" => "0/1".to_owned(),
+        "L" | "LSN" | "POSITION" | "$lsn" => "0/1".to_owned(),
         "N" | "S" => "1".to_owned(),
         "SIZE" => "1MiB".to_owned(),
         "SHELL" => "bash".to_owned(),

@@ -118,7 +118,7 @@ pub(super) async fn declare_at(
             "target \"{}\" cannot be declared without a copy: the log begins at {first_lsn}, after the slot did",
             target.name
         ))
-        .hint("only changes that are still in the log can be applied; copying comes in a later version")),
+        .hint("only changes that are still in the log can be applied: copy it with `walcast bootstrap`")),
     }
 }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use cluster::{Installation, installations};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
@@ -86,6 +87,17 @@ pub(crate) struct Reader {
 impl Reader {
     /// With walcast and PostgreSQL on its PATH. Root's is another user's, as PostgreSQL does not run as root.
     pub(crate) fn new() -> Reader {
+        let (installation, _) = versions(0);
+        Reader::with(&installation, &installation)
+    }
+
+    /// With PostgreSQL's oldest version on its PATH, and the programs of the newest in `NEW`.
+    pub(crate) fn of_oldest_and_newest() -> Reader {
+        let all = installations().unwrap();
+        Reader::with(all.first().unwrap(), all.last().unwrap())
+    }
+
+    fn with(installation: &Installation, new: &Installation) -> Reader {
         let home = tempfile::tempdir().unwrap();
         let bin = home.path().join("bin");
         fs::create_dir(&bin).unwrap();
@@ -93,7 +105,6 @@ impl Reader {
         fs::copy(env!("CARGO_BIN_EXE_walcast"), bin.join("walcast")).unwrap();
         fs::set_permissions(&bin, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(home.path().join(".psqlrc"), "\\set ON_ERROR_STOP on\n\\pset pager off\n").unwrap();
-        let (installation, _) = versions(0);
         let mut command = Command::new("bash");
         if geteuid().is_root() {
             let passwd = fs::read_to_string("/etc/passwd").unwrap();
@@ -108,7 +119,12 @@ impl Reader {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
             command.env_remove(name);
         }
-        command.args(["--norc", "-c", DRIVER]).env("HOME", home.path()).env("PATH", path).env("LC_ALL", "C.UTF-8");
+        command
+            .args(["--norc", "-c", DRIVER])
+            .env("HOME", home.path())
+            .env("PATH", path)
+            .env("LC_ALL", "C.UTF-8")
+            .env("NEW", new.bin_dir());
         command.env_remove("WALCAST_LOG").env_remove("WALCAST_LOG_FORMAT").current_dir(home.path());
         let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (shell.stdin.take(), BufReader::new(shell.stdout.take().unwrap()));

@@ -9,6 +9,7 @@ mod ddl_roles;
 mod ddl_selected;
 mod document;
 mod faults;
+mod guides;
 mod history;
 mod hooks;
 mod http;

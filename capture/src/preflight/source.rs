@@ -65,8 +65,11 @@ async fn wal_level(client: &Client) -> Found {
     }))
 }
 
+/// Amazon's servers have a role of their own in place of the attribute, which only a superuser can give.
 async fn replication_attribute(client: &Client) -> Found {
-    let sql = "select rolreplication or rolsuper from pg_catalog.pg_roles where rolname = current_user";
+    let sql = "select rolreplication or rolsuper or exists (select from pg_catalog.pg_roles g \
+               where g.rolname = 'rds_replication' and pg_catalog.pg_has_role(r.oid, g.oid, 'member')) \
+               from pg_catalog.pg_roles r where rolname = current_user";
     let may: bool = scalar(client, sql, "look at the role's attributes").await?;
     Ok(Finding::when(may, "the role may replicate", || {
         Finding::fail("the role lacks REPLICATION", "ALTER ROLE … REPLICATION, as a superuser")
