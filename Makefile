@@ -1,7 +1,7 @@
 # The whole toolbox. Every target does its own set-up: see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo test test-package check bench bench-quick soak test-matrix fuzz
+.PHONY: help setup setup-tests demo test test-package check bench bench-quick bench-micro soak test-matrix fuzz
 
 SECONDS ?= 20
 
@@ -33,6 +33,9 @@ bench: setup ## measure beside native logical replication, into bench/RESULTS.md
 
 bench-quick: setup ## one round of every part in small, written nowhere
 	bench/run.sh --quick
+
+bench-micro: ## decoding, the log and netting, each by itself
+	cargo bench --locked -p decoder -p segment_log -p applier --bench decode --bench log --bench net
 
 soak: setup ## 100 kill -9 cycles with each of three seeds, and the other faults for long
 	@scripts/soak.sh

@@ -325,16 +325,28 @@ impl Follower {
 
     /// Between batches: what is flushed, and commands that came too late or too early.
     async fn upkeep(&mut self, following: &mut Following) -> Result<(), Error> {
-        let asks = following.is_move_due() || following.is_look_due() || following.until_asked().is_zero();
-        if asks || !self.commands.is_empty() {
-            self.clear_way(following).await?;
-        }
         if self.skip.as_ref().is_some_and(|skip| skip.lsn <= following.applied)
             && let Some(skip) = self.skip.take()
         {
             let asked = skip.lsn;
             skip.answer(Err(Error::NotStoppedThere { asked, stopped: None }));
         }
+        if following.is_anything_due() || !self.commands.is_empty() {
+            self.clear_way(following).await?;
+            self.see_to(following).await?;
+        }
+        let (written, flushed) = (following.target.checkpoint.lsn, following.target.checkpoint.flushed);
+        self.status.send_if_modified(|status| {
+            let changed = flushed.is_some() && status.checkpoint_lsn != flushed;
+            status.written_lsn = Some(written);
+            status.checkpoint_lsn = flushed.or(status.checkpoint_lsn);
+            changed
+        });
+        Ok(())
+    }
+
+    /// With nothing on its way: what is due, and commands.
+    async fn see_to(&mut self, following: &mut Following) -> Result<(), Error> {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(following, Some(command)).await?;
         }
@@ -350,13 +362,6 @@ impl Follower {
             following.target.refresh_flushed().await?;
             following.asked = Instant::now();
         }
-        let (written, flushed) = (following.target.checkpoint.lsn, following.target.checkpoint.flushed);
-        self.status.send_if_modified(|status| {
-            let changed = flushed.is_some() && status.checkpoint_lsn != flushed;
-            status.written_lsn = Some(written);
-            status.checkpoint_lsn = flushed.or(status.checkpoint_lsn);
-            changed
-        });
         Ok(())
     }
 

@@ -182,6 +182,11 @@ impl Following {
         self.looked.elapsed() >= LOOK_EVERY
     }
 
+    /// The target is to be asked something.
+    pub(crate) fn is_anything_due(&self) -> bool {
+        self.is_move_due() || self.is_look_due() || self.until_asked().is_zero()
+    }
+
     pub(crate) fn until_asked(&self) -> Duration {
         let behind = self.target.checkpoint.flushed != Some(self.target.checkpoint.lsn);
         let every = if behind { FLUSHED_EVERY } else { PING_EVERY };

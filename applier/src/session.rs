@@ -86,8 +86,9 @@ impl Session {
         self.wire.server_version()
     }
 
-    /// Runs SQL without parameters and waits.
+    /// Runs SQL without parameters and waits. Nothing else may be outstanding.
     pub(crate) async fn simple(&mut self, sql: &str) -> Result<Vec<TextRow>, Error> {
+        assert_eq!(self.pipeline.windows(), 0, "a query among pipelined statements");
         Ok(self.wire.simple_query(sql).await?)
     }
 
