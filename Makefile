@@ -20,8 +20,8 @@ demo: setup ## a source and two targets, load and comparison (SECONDS=20)
 test: setup-tests ## all tests
 	@scripts/test.sh
 
-test-package: ## build the Debian package, install it here as root, mirror with it, purge it
-	@package=$$(scripts/package.sh --profile dev | tail -n 1) && scripts/test-package.sh "$$package"
+test-package: setup ## as root: build the Debian package, install it, mirror with it, purge it
+	@scripts/check-package.sh
 
 check: setup ## format, clippy, licences and sources of dependencies
 	cargo fmt --all --check

@@ -2,7 +2,7 @@
 # Installs the Debian package on this machine, mirrors a database with it, restarts and reloads the service, and removes and purges
 # the package again: scripts/test-package.sh PACKAGE.deb
 #
-# Where systemd is process 1 the unit is started by it. Elsewhere what the unit says is started as the unit's user, with the
+# Where systemd is process 1 (scripts/with-systemd.sh makes it so) the unit is started by it. Elsewhere what the unit says is started as the unit's user, with the
 # socket of a service manager of this script's own. Exits 77, and says so, where that cannot be done: not as root, without dpkg or
 # PostgreSQL, or where a walcast is installed that is somebody's.
 set -euo pipefail
@@ -153,6 +153,23 @@ stop_service() {
     heard STOPPING=1 || until_true 10 "the service tells that it stops" heard STOPPING=1
 }
 
+# A service that does not move any more is started anew, sooner than the unit says.
+watchdog_bites() {
+    local dir=/run/systemd/system/walcast.service.d
+    mkdir -p "$dir"
+    printf '[Service]\nWatchdogSec=3\nTimeoutAbortSec=1\nRestartSec=1\n' >"$dir/test.conf"
+    systemctl daemon-reload
+    systemctl restart walcast
+    kill -STOP "$(systemctl show --value -p MainPID walcast)"
+    until_true 60 "the watchdog has the service started anew" was_restarted
+    rm -r "$dir"
+    systemctl daemon-reload
+}
+
+was_restarted() { [ "$(systemctl show --value -p NRestarts walcast)" -gt 0 ] && systemctl is-active --quiet walcast; }
+
+shows_status() { systemctl show -p StatusText walcast | grep -q 'source: streaming; targets: 1 streaming'; }
+
 # arrives TABLE COUNT: the target has so many rows.
 arrives() { until_true 60 "$2 rows of $1 on the target" sh -c "[ \"\$(psql -qXAtU postgres -h 127.0.0.1 -p $target_port -c \
     'SELECT count(*) FROM $1' app)\" = $2 ]"; }
@@ -203,7 +220,11 @@ stop_service
 sql "$source_port" 'INSERT INTO account SELECT g, g FROM generate_series(1501, 2000) g'
 start_service
 arrives account 2000
-! $is_systemd || { systemctl restart walcast && systemctl is-active --quiet walcast || fail "systemctl restart"; }
+if $is_systemd; then
+    systemctl restart walcast && systemctl is-active --quiet walcast || fail "systemctl restart"
+    until_true 30 "systemd shows the status" shows_status
+    watchdog_bites
+fi
 sql "$source_port" 'CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)'
 arrives later 1
 walcast verify berlin >"$work/verify.log" 2>&1 || { cat "$work/verify.log" >&2; fail "verify finds differences"; }
