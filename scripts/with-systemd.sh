@@ -69,7 +69,7 @@ Type=oneshot
 Environment=HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 StandardOutput=append:/run/exchange/output
 StandardError=append:/run/exchange/output
-ExecStart=/bin/bash -c ". /run/exchange/command; echo \$\$? >/run/exchange/status"
+ExecStart=/bin/bash -c "echo >/run/exchange/begun; . /run/exchange/command; echo \$\$? >/run/exchange/status"
 ExecStopPost=/bin/systemctl --force --force exit
 UNIT
 pivot_root . run/old
@@ -85,8 +85,8 @@ cat "$exchange/output"
 if [ -f "$exchange/status" ]; then
     exit "$(cat "$exchange/status")"
 fi
-if [ -s "$exchange/output" ]; then
-    echo "with-systemd: the command did not end within $timeout s" >&2
+if [ -f "$exchange/begun" ]; then
+    echo "with-systemd: FAILED: the command did not end within $timeout s" >&2
     exit 1
 fi
 skip "systemd could not be started in namespaces (status $booted): $(tail -n 3 "$exchange/errors" "$exchange/console" 2>/dev/null | tr '\n' ' ')"
