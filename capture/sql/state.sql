@@ -239,7 +239,9 @@ declare
     state jsonb;
 begin
     select r.relname, n.nspname, r.relkind, r.relpersistence, r.relowner, r.relacl, r.reloptions,
-           r.relhasindex or r.relchecks > 0 or r.relhastriggers or current_setting('server_version_num')::int >= 180000 as constrained, r.relhasindex,
+           -- before 15 a partitioned table has no triggers by its foreign keys
+           r.relhasindex or r.relchecks > 0 or r.relhastriggers or r.relkind = 'p' or current_setting('server_version_num')::int >= 180000 as constrained,
+           r.relhasindex,
            r.relispartition or r.reloftype <> 0 or r.relrowsecurity or r.relforcerowsecurity or r.relkind <> 'r' or r.relreplident <> 'd'
                -- heap has the oid 2
                or r.relam <> 2 or t.reloptions is not null or r.reltablespace <> 0 as special,

@@ -55,7 +55,8 @@ pub(crate) async fn is_current(client: &Client, capture: &Capture) -> Result<boo
     Ok(blind_spots(client).await?.is_empty()
         && as_installed(client).await?
         && of_this_version(client, capture).await?
-        && granted(client, capture).await?)
+        && granted(client, capture).await?
+        && has_key(client).await?)
 }
 
 /// What is wrong with the event triggers. Not asked of the installed functions: they may be what is wrong.
@@ -83,6 +84,15 @@ async fn of_this_version(client: &Client, capture: &Capture) -> Result<bool, Err
     let digest = digest(&files(capture));
     let sql = format!("select coalesce((select i.files = {digest} from walcast.installed i), false)");
     source::scalar(client, &sql, "look at the capture's version").await
+}
+
+/// Without one every DDL on the source fails.
+async fn has_key(client: &Client) -> Result<bool, Error> {
+    const MAY_LOOK: &str = "select coalesce((select pg_catalog.has_table_privilege(c.oid, 'select') \
+         from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass('walcast.secret')), false)";
+    const DOING: &str = "look for the key";
+    let may_look = source::scalar::<bool>(client, MAY_LOOK, DOING).await?;
+    Ok(may_look && source::scalar::<bool>(client, "select exists (select from walcast.secret)", DOING).await?)
 }
 
 async fn granted(client: &Client, capture: &Capture) -> Result<bool, Error> {

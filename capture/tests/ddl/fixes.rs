@@ -1,6 +1,7 @@
 //! What was wrong once: a case for each.
 
-use capture::ddl::Capture;
+use capture::Outcome;
+use capture::ddl::{Capture, install};
 use tokio_postgres::Client;
 
 use crate::source::{MESSAGES, captured, of_messages, source, tick};
@@ -155,13 +156,49 @@ async fn a_rename_does_not_fail_over_a_dependent_that_cannot_be_described() {
     assert!(told.contains("alter TABLE public.u was public.t") && told.contains("failed"), "{told}");
 }
 
+/// Before 15 such a table has no triggers, by which one that has constraints is told from others.
+#[tokio::test]
+async fn a_foreign_key_of_a_partitioned_table_that_has_nothing_else_is_told() {
+    let (_server, client) = source(&Capture::default()).await;
+    client
+        .batch_execute("create table t (a int primary key); create table p (a int) partition by list (a)")
+        .await
+        .unwrap();
+    captured(&client).await;
+    client.batch_execute("alter table p add constraint k foreign key (a) references t").await.unwrap();
+    let key = "select message #>> '{changes,0,after,constraints,0,name}' from m where message #>> '{changes,0,after,name}' = 'p'";
+    assert_eq!(of_messages(&client, key).await, "k");
+}
+
 #[tokio::test]
 async fn without_a_key_nothing_is_captured_and_nothing_done() {
-    let (_server, client) = source(&Capture::default()).await;
+    let (_server, mut client) = source(&Capture::default()).await;
     client.batch_execute("delete from walcast.secret").await.unwrap();
     let error = client.batch_execute("create table t (a int)").await.unwrap_err();
     assert!(format!("{error:?}").contains("walcast.secret is empty"), "{error:?}");
     assert_eq!(text(&client, "select to_regclass('t')::text").await, "");
     let rows = client.query(&format!("with m as materialized ({MESSAGES}) select from m"), &[]).await.unwrap();
     assert!(rows.is_empty());
+    // setup, which leaves alone what is as it should be, makes one
+    assert_eq!(install(&mut client, &Capture::default()).await.unwrap(), Outcome::Done);
+    client.batch_execute("create table t (a int)").await.unwrap();
+    assert_eq!(captured(&client).await, ["create TABLE public.t"]);
+}
+
+/// Providers of labels are not part of servers: what one would leave in the catalog is put there.
+#[tokio::test]
+async fn labels_of_roles_are_told_of_by_the_next_look() {
+    let (_server, mut client) = source(&Capture::default()).await;
+    tick(&mut client, true).await;
+    captured(&client).await;
+    client
+        .batch_execute(
+            "set allow_system_table_mods = on; insert into pg_shseclabel values ('service'::regrole, \
+             'pg_authid'::regclass, 'dummy', 'secret')",
+        )
+        .await
+        .unwrap();
+    tick(&mut client, true).await;
+    let told = captured(&client).await.join(" ");
+    assert!(told.contains("unsupported [\"SECURITY LABELS of roles, databases and tablespaces\"]"), "{told}");
 }
