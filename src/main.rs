@@ -28,8 +28,6 @@ fn main() -> ExitCode {
         let logging = logging::start(cli.log_level(), cli.log_format)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(worker_threads())
-            // Virtual memory only. Without optimization, applying a tick's message has come near the usual two megabytes.
-            .thread_stack_size(8 << 20)
             .enable_all()
             .build()
             .map_err(|e| Failure::because("could not start the runtime", &e))?;

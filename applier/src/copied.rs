@@ -163,6 +163,11 @@ impl Filter {
         self.met.clear();
     }
 
+    /// Nothing is applied to some table.
+    pub(crate) fn has_aside(&self) -> bool {
+        self.tables.values().any(|start| *start == Start::Never)
+    }
+
     /// The tables that nothing is applied to, in order.
     pub(crate) fn aside(&self) -> Vec<(String, String)> {
         let aside = self.tables.iter().filter(|(_, start)| **start == Start::Never);

@@ -155,6 +155,9 @@ pub enum Error {
     /// The functions that messages need are missing on the target, or of another version, and the role may not make them.
     #[error("the target lacks functions that DDL needs{}", because(.0))]
     NoFunctions(Option<Box<ServerError>>),
+    /// What the target's functions know the service by is another than when the session began.
+    #[error("the target does not take the session's token, and there is another one by now")]
+    OtherToken,
     /// Schema walcast on the target is in the hands of a role that could gain this one's rights by it.
     #[error("schema walcast on the target belongs to another role")]
     ForeignSchema,
@@ -234,7 +237,9 @@ impl Error {
             Error::Connect(error) => from_connection(error.class()),
             Error::Wire(error) => from_connection(error.class()),
             Error::Refused(error) if error.transient() => Class::Transient,
-            Error::InRecovery | Error::Fenced | Error::CheckpointMoved | Error::Silent => Class::Transient,
+            Error::InRecovery | Error::Fenced | Error::CheckpointMoved | Error::Silent | Error::OtherToken => {
+                Class::Transient
+            }
             Error::Log(ReadError::Desync { .. }) => Class::Definite,
             Error::Log(_) => Class::Fatal,
             Error::At { source, .. } => source.class(),
@@ -272,12 +277,6 @@ impl Error {
     /// The target's SQLSTATE.
     pub fn sqlstate(&self) -> Option<&str> {
         self.server().map(|error| error.sqlstate.as_str())
-    }
-
-    /// Schema and table whose rows break a constraint, if that is what it is.
-    pub(crate) fn violated(&self) -> Option<(&str, &str)> {
-        let error = self.server().filter(|error| error.sqlstate.starts_with("23"))?;
-        Some((error.schema.as_deref()?, error.table.as_deref()?))
     }
 
     /// Names the change that it hit, unless that is known.

@@ -16,8 +16,9 @@ use crate::backoff::Backoff;
 use crate::batch::{Batch, Feed, Limits};
 use crate::error::{Class, Error, Place};
 use crate::following::{Following, LostInNet, ON_WAY_MAX, OnWay, suspects_of};
+use crate::message::Waiting;
 use crate::name::one_line;
-use crate::observer::{BatchReport, Observer};
+use crate::observer::{BatchReport, DdlReport, Observer};
 use crate::run::{Control, PendingSkip, answer};
 use crate::status::{Command, State, Status, TargetOptions, Tier};
 use crate::target::{BatchError, Target};
@@ -57,7 +58,9 @@ impl Follower {
         });
         let mut following = Following::begin(target, &self.log, self.lost).await?;
         while !control.is_interrupted() {
-            self.step(&mut following, control).await?;
+            if let Err(error) = self.step(&mut following, control).await {
+                return Err(following.target.unless_renewed(error).await);
+            }
         }
         self.clear_way(&mut following).await?;
         if following.applied > following.target.checkpoint.lsn {
@@ -72,6 +75,10 @@ impl Follower {
         if following.target.relations.is_full() {
             self.clear_way(following).await?;
             following.target.learn_anew().await?;
+        }
+        if following.target.waiting == Waiting::Due && self.clear_way(following).await? == Way::Clear {
+            let tried = following.target.try_what_waits().await?;
+            tried.iter().for_each(|report| self.report_ddl(following.applied, report));
         }
         let before = control.limit(&self.status);
         if before.is_some() || self.skip.is_some() {
@@ -192,20 +199,24 @@ impl Follower {
     }
 
     fn report(&self, lsn: Lsn, done: &OnWay) {
-        let (OnWay { batch, tier, sent }, target) = (done, &self.options.name);
+        let OnWay { batch, tier, sent } = done;
         if sent.wrote {
             let tables: Vec<(&str, u64)> = sent.tables.iter().map(|(table, n)| (table.as_str(), *n)).collect();
             let (tier, changes, duration) = (*tier, sent.changes, sent.started.elapsed());
             let transactions = batch.transactions.len() as u64;
             self.observer.batch(&BatchReport { tier, changes, transactions, duration, tables: &tables });
         }
-        if sent.ddl.is_empty() {
-            return;
+        if !sent.ddl.is_empty() {
+            self.report_ddl(lsn, &sent.ddl);
         }
-        for done in &sent.ddl.done {
+    }
+
+    fn report_ddl(&self, lsn: Lsn, report: &DdlReport) {
+        let target = &self.options.name;
+        for done in &report.done {
             tracing::info!(%target, %lsn, object = %one_line(&done.object), verb = ?done.verb, "applied DDL");
         }
-        self.observer.ddl(&sent.ddl);
+        self.observer.ddl(report);
     }
 
     /// A batch that a tier can't apply is tried again by the next one; anything else ends the session. `sending` is the

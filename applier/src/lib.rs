@@ -60,7 +60,7 @@ pub use failpoint::VARIABLE as FAILPOINTS_VARIABLE;
 pub use net::sizes_of_sets;
 pub use observer::{BatchReport, Counts, DdlReport, Observer, Unobserved};
 pub use run::run;
-pub use status::{Command, DdlOptions, Desired, Identity, State, Status, StoppedBy, TargetOptions, Tier};
+pub use status::{AskToken, Command, DdlOptions, Desired, Identity, State, Status, StoppedBy, TargetOptions, Tier};
 
 use connection::Conninfo;
 use decoder::Lsn;

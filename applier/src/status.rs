@@ -1,6 +1,8 @@
 //! What a target's task tells the rest of the process, and what it takes from it.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,16 +66,20 @@ pub struct DdlOptions {
     pub partial: bool,
     /// What is done with roles and privileges.
     pub roles: ::ddl::RoleOptions,
-    /// For the target's functions that act as others, where an administrator made them (`capture::target`). Without it DDL
-    /// takes a login that is a superuser.
-    pub token: Option<::ddl::Token>,
+    /// For the target's functions that act as others, where an administrator made them (`capture::target`); asked for when a
+    /// session begins. Without it DDL takes a login that is a superuser.
+    pub token: Arc<AskToken>,
 }
+
+/// What the target's functions know the service by, at this moment.
+pub type AskToken = dyn Fn() -> Pin<Box<dyn Future<Output = Option<::ddl::Token>> + Send>> + Send + Sync;
 
 impl DdlOptions {
     /// Everything is replicated but passwords, by a login that is a superuser.
     pub fn everything(functions: &str) -> DdlOptions {
         let roles = ::ddl::RoleOptions { replicate: true, ..Default::default() };
-        DdlOptions { functions: functions.into(), selected: Arc::new(|_, _| true), partial: false, roles, token: None }
+        let token: Arc<AskToken> = Arc::new(|| Box::pin(async { None }));
+        DdlOptions { functions: functions.into(), selected: Arc::new(|_, _| true), partial: false, roles, token }
     }
 }
 

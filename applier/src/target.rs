@@ -13,6 +13,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::copied::Filter;
 use crate::error::Error;
 use crate::failpoint::{self, Failpoint};
+use crate::message::Waiting;
 use crate::observer::{Counts, DdlReport};
 use crate::pipeline::{Failed, Problem, Transactions};
 use crate::relations::Relations;
@@ -35,6 +36,9 @@ pub(crate) struct Target {
     pub(crate) log: Log,
     /// For messages, once there was one.
     pub(crate) ddl: Option<::ddl::Options>,
+    /// What the target's functions know this session by.
+    pub(crate) token: Option<::ddl::Token>,
+    pub(crate) waiting: Waiting,
 }
 
 /// What a batch does once its COMMIT is answered.
@@ -68,14 +72,24 @@ impl Target {
         let mut session = Session::connect(&options.conninfo, &options.name).await?;
         let checkpoint = Checkpoint::open(&mut session, &options.identity).await?;
         let filter = filter(&mut session, options, checkpoint.lsn).await?;
+        let is_lane_or_partial = options.only.is_some() || options.ddl.partial;
+        let waiting = match is_lane_or_partial {
+            true => Waiting::Not,
+            false => Waiting::look(&mut session, &options.identity).await?,
+        };
         session.prepare_fixed(checkpoint.statement()).await?;
+        let token = (options.ddl.token)().await;
         let (relations, options, log) = (Relations::default(), options.clone(), log.clone());
-        Ok(Target { session, checkpoint, relations, filter, options, log, ddl: None })
+        Ok(Target { session, checkpoint, relations, filter, options, log, ddl: None, token, waiting })
     }
 
     /// Reads anew, between two batches, what is to be passed over.
     pub(crate) async fn reload(&mut self, applied: Lsn) -> Result<(), Error> {
+        let aside = self.filter.aside();
         self.filter = filter(&mut self.session, &self.options, applied).await?;
+        if aside.iter().any(|table| !self.filter.aside().contains(table)) {
+            self.waiting.try_again();
+        }
         Ok(())
     }
 
@@ -185,7 +199,10 @@ impl Target {
 
     /// After a failed batch, when all that was sent is answered: a clean slate, learnt anew.
     pub(crate) async fn roll_back(&mut self) -> Result<(), Error> {
-        self.ddl = None;
+        if self.ddl.take().is_some() {
+            // What messages found to wait, or not to, was undone.
+            self.waiting.found(true);
+        }
         self.session.roll_back().await?;
         self.checkpoint.rolled_back();
         self.relations.clear();
@@ -255,6 +272,14 @@ impl Target {
         tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or(Err(Error::Silent))
     }
 
+    /// A token that the target does not take (any more) may have been renewed meanwhile.
+    pub(crate) async fn unless_renewed(&self, error: Error) -> Error {
+        match error.sqlstate() {
+            Some(INSUFFICIENT_PRIVILEGE) if (self.options.ddl.token)().await != self.token => Error::OtherToken,
+            _ => error,
+        }
+    }
+
     /// Ends the session.
     pub(crate) async fn close(self) {
         self.session.close().await;
@@ -268,6 +293,7 @@ async fn filter(session: &mut Session, options: &TargetOptions, applied: Lsn) ->
     }
 }
 
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 pub(crate) const DIVISION_BY_ZERO: &str = "22012";
 
 /// What the pipelined tier knows of a failure; the single tier will name it.

@@ -190,7 +190,7 @@ impl Target {
         let row = TableRow::read(&name, &rows)?;
         let columns = self.session.query(COLUMNS_QUERY, &[&row.oid]).await?;
         let mut table = row.with_columns(&name, &columns)?;
-        table.owner = Owner::find(&mut self.session, self.options.ddl.token.as_ref(), &name.schema, &table.oid).await?;
+        table.owner = Owner::find(&mut self.session, self.token.as_ref(), &name.schema, &table.oid).await?;
         table.sets &= table.owner.is_none();
         self.relations.map(relation, Mapping::new(definition, table)?);
         Ok(())

@@ -42,16 +42,7 @@ pub async fn apply<S: Session + Send>(
     message: &Message,
     options: &Options,
 ) -> Result<Outcome, Failure<S::Error>> {
-    let mut context = Context {
-        session,
-        options,
-        outcome: Outcome::default(),
-        postponed: Vec::new(),
-        objects: None,
-        moved: 0,
-        lacks_key: false,
-        waiting: Vec::new(),
-    };
+    let mut context = Context::new(session, options);
     if message.has_only_values() {
         // It comes each second where sequences are used: nothing else is looked at.
         values::set_sequences(&mut context, &message.sequences).await?;
@@ -60,14 +51,25 @@ pub async fn apply<S: Session + Send>(
     let settings = context.pin().await?;
     pending::look(&mut context).await?;
     apply_changes(&mut context, message).await?;
-    pending::retry(&mut context).await?;
+    pending::retry_after(&mut context).await?;
     values::refresh(&mut context, message).await?;
     values::set_sequences(&mut context, &message.sequences).await?;
     for what in &message.unsupported {
         context.skip(what, "it is not captured");
     }
-    context.unpin(&settings).await?;
-    Ok(context.outcome)
+    context.end_message(&settings).await
+}
+
+/// Tries what waits once more, inside the caller's transaction: the rows that it broke over may be others now.
+///
+/// # Errors
+/// As those of [`apply`].
+pub async fn retry<S: Session + Send>(session: &mut S, options: &Options) -> Result<Outcome, Failure<S::Error>> {
+    let mut context = Context::new(session, options);
+    let settings = context.pin().await?;
+    context.waiting = pending::waiting(&mut context).await?;
+    pending::retry(&mut context).await?;
+    context.end_message(&settings).await
 }
 
 async fn apply_changes<S: Session + Send>(
@@ -184,7 +186,26 @@ pub(crate) struct Context<'a, S: Session> {
     pub(crate) waiting: Vec<(String, u32)>,
 }
 
-impl<S: Session + Send> Context<'_, S> {
+impl<'a, S: Session + Send> Context<'a, S> {
+    fn new(session: &'a mut S, options: &'a Options) -> Self {
+        Context {
+            session,
+            options,
+            outcome: Outcome::default(),
+            postponed: Vec::new(),
+            objects: None,
+            moved: 0,
+            lacks_key: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    async fn end_message(mut self, settings: &Row) -> Result<Outcome, Failure<S::Error>> {
+        self.unpin(settings).await?;
+        self.outcome.waits = !self.waiting.is_empty();
+        Ok(self.outcome)
+    }
+
     /// Runs a statement for an object, with the rights that it needs.
     pub(crate) async fn run(&mut self, object: &str, statement: &Statement) -> Result<(), Failure<S::Error>> {
         privileges::execute(self.session, statement, self.options).await.map_err(|error| Failure::Statement {

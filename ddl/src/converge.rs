@@ -244,12 +244,12 @@ async fn alter<S: Session + Send>(
     let role = role_of(context, &change.class, after).await?;
     let waits = if after.kind == "sequence" { after.owned_by.is_some() } else { crate::order::makes_tables(message) };
     let references = pass == Pass::Last || !waits;
-    let (server_version, partial, rewritten) =
-        (context.options.server_version, context.options.partial, change.rewritten);
+    let (server_version, key_waits, rewritten) =
+        (context.options.server_version, context.options.key_waits(), change.rewritten);
     let mut ran = false;
     for (number, phase) in kinds::phases(&change.class, after).iter().enumerate() {
         let role = role.as_deref();
-        let turn = Turn { now: &now, before, after, message, server_version, partial, rewritten, role, references };
+        let turn = Turn { now: &now, before, after, message, server_version, key_waits, rewritten, role, references };
         let statements = phase(&turn);
         for statement in &statements {
             ran |= run_one(context, &change.class, after, statement).await?;
@@ -283,10 +283,10 @@ pub(crate) async fn drop_foreign_keys<S: Session + Send>(
     }
     let Some(now) = context.find(change, before).await? else { return Ok(()) };
     let role = role_of(context, &change.class, &now).await?;
-    let (server_version, partial, rewritten) =
-        (context.options.server_version, context.options.partial, change.rewritten);
+    let (server_version, key_waits, rewritten) =
+        (context.options.server_version, context.options.key_waits(), change.rewritten);
     let (before, role, references) = (Some(before), role.as_deref(), true);
-    let turn = Turn { now: &now, before, after, message, server_version, partial, rewritten, role, references };
+    let turn = Turn { now: &now, before, after, message, server_version, key_waits, rewritten, role, references };
     for statement in table::drop_foreign_keys(&turn) {
         run_one(context, &change.class, after, &statement).await?;
     }

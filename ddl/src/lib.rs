@@ -49,7 +49,7 @@ mod values;
 mod version;
 mod view;
 
-pub use apply::apply;
+pub use apply::{apply, retry};
 pub use error::{Failure, ParseError};
 pub use message::{Change, Message, SequenceValue};
 pub use options::{Options, Rights, RoleOptions, Selected, Token};

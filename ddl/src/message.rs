@@ -105,6 +105,23 @@ impl Message {
     }
 }
 
+impl Message {
+    /// The relations that foreign keys of a table refer to, as SQL calls them.
+    pub fn referenced_by(&self, schema: &str, table: &str) -> Vec<&str> {
+        self.states_of(schema, table).flat_map(|state| &state.constraints).filter_map(|key| key.references()).collect()
+    }
+
+    /// What a table is a partition of by then, as SQL calls it.
+    pub fn parent_of(&self, schema: &str, table: &str) -> Option<&str> {
+        self.states_of(schema, table).find_map(|state| state.parent.as_deref())
+    }
+
+    fn states_of(&self, schema: &str, table: &str) -> impl Iterator<Item = &State> {
+        let states = self.changes.iter().filter(|change| change.class == "pg_class").filter_map(|c| c.after.as_ref());
+        states.filter(move |state| (state.schema.as_deref(), state.name.as_deref()) == (Some(schema), Some(table)))
+    }
+}
+
 impl Change {
     /// What leads from one state to another.
     pub(crate) fn between(class: &str, oid: u32, before: Option<State>, after: Option<State>) -> Change {

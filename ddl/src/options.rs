@@ -13,6 +13,9 @@ pub struct Options {
     pub selected: Arc<Selected>,
     /// Whether there may be tables that are not. What needs one of them waits for it.
     pub partial: bool,
+    /// Whether rows of some tables are of another time, as those of a table that is still to be copied again. A foreign
+    /// key that they break waits.
+    pub stale: bool,
     /// What tells the source, and its OIDs, from others.
     pub origin: String,
     /// The target's version, 150020 for 15.20.
@@ -30,13 +33,30 @@ impl Options {
         Options {
             selected: Arc::new(|_, _| true),
             partial: false,
+            stale: false,
             origin: String::new(),
             server_version,
             rights: Rights::Login,
             roles,
         }
     }
+
+    /// Whether there may be something that waits for tables.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.partial || self.stale
+    }
+
+    /// SQLSTATEs with which a foreign key waits: its table is not here, or not whole.
+    pub(crate) fn key_waits(&self) -> &'static [&'static str] {
+        match (self.partial, self.stale) {
+            (true, _) => &["42P01", "3F000", FOREIGN_KEY_VIOLATION],
+            (false, true) => &[FOREIGN_KEY_VIOLATION],
+            (false, false) => &[],
+        }
+    }
 }
+
+const FOREIGN_KEY_VIOLATION: &str = "23503";
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,8 @@ pub struct Outcome {
     pub skipped: Vec<Skipped>,
     /// Tables whose rows have to be copied again: the stream has not the values that the source wrote into them.
     pub recopy: Vec<Table>,
+    /// Whether something waits for what the target lacks (`walcast.pending_object`).
+    pub waits: bool,
 }
 
 /// What was done to an object.

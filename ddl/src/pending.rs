@@ -3,6 +3,9 @@
 //! Where not all tables are replicated, a view of one that is not cannot be made. Neither can what needs that view. Such an
 //! object is passed over and kept in mind as the source has it by now, whatever becomes of it, and tried again whenever a
 //! message has done something. Tables are never among these, as rows are to come: of a table, only foreign keys wait.
+//!
+//! Where all tables are replicated only foreign keys wait, and only while rows of some tables are of another time
+//! ([`Options::stale`]): [`retry`] is for when they are not any more.
 
 use std::borrow::Cow;
 
@@ -20,25 +23,25 @@ pub const LACKING: &str = "SELECT p.object, p.why FROM walcast.pending_object p 
 
 /// SQLSTATEs: no such table, type, function, schema.
 const LACKS: &[&str] = &["42P01", "42704", "42883", "3F000"];
-/// The same for a foreign key; or the rows of the table that it refers to are still to be copied.
-pub(crate) const LACKS_KEY: &[&str] = &["42P01", "3F000", "23503"];
 
-/// Applies a change to an object that may have to wait.
+/// Applies a change to an object that may have to wait. What that takes is on the heap: states are large, and futures on the
+/// way hold several of them.
 pub(crate) async fn apply<S: Session + Send>(
     context: &mut Context<'_, S>,
     message: &Message,
     change: &Change,
     pass: Pass,
 ) -> Result<(), Failure<S::Error>> {
-    if !context.options.partial {
-        return converge::apply(context, message, change, pass).await;
+    if !context.options.may_wait() {
+        return Box::pin(converge::apply(context, message, change, pass)).await;
     }
     context.lacks_key = false;
     let waits = context.waiting.iter().any(|(class, oid)| (class, *oid) == (&change.class, change.oid));
     let whole = if waits { Cow::Owned(whole(change)) } else { Cow::Borrowed(change) };
     let attempt = context.begin(change.object()).await?;
-    let applied = converge::apply(context, message, &whole, pass).await;
-    let is_expected = if can_wait(change) { is_lacking::<S> } else { |_: &Failure<S::Error>| false };
+    let applied = Box::pin(converge::apply(context, message, &whole, pass)).await;
+    let is_expected =
+        if context.options.partial && can_wait(change) { is_lacking::<S> } else { |_: &Failure<S::Error>| false };
     let why = match context.end(attempt, applied, is_expected).await? {
         Some(failure) => failure.cause().map(ToString::to_string),
         None => context.lacks_key.then(|| "a table that a foreign key refers to is not here, or not whole".to_owned()),
@@ -71,11 +74,18 @@ fn without_keys(table: &State) -> State {
 
 /// What waits on the target.
 pub(crate) async fn look<S: Session + Send>(context: &mut Context<'_, S>) -> Result<(), Failure<S::Error>> {
-    if context.options.partial {
-        let waiting = list(context).await?;
-        context.waiting = waiting.into_iter().map(|change| (change.class, change.oid)).collect();
+    if context.options.may_wait() {
+        context.waiting = waiting(context).await?;
     }
     Ok(())
+}
+
+/// Class and OID of what waits.
+pub(crate) async fn waiting<S: Session + Send>(
+    context: &mut Context<'_, S>,
+) -> Result<Vec<(String, u32)>, Failure<S::Error>> {
+    let changes = list(context).await?;
+    Ok(changes.into_iter().map(|change| (change.class, change.oid)).collect())
 }
 
 fn is_lacking<S: Session>(failure: &Failure<S::Error>) -> bool {
@@ -120,13 +130,18 @@ async fn keep<S: Session + Send>(
     Ok(())
 }
 
-/// Tries what waits again, for as long as something of it succeeds.
+/// Tries what waits again, if something was done, for as long as something of it succeeds.
+pub(crate) async fn retry_after<S: Session + Send>(context: &mut Context<'_, S>) -> Result<(), Failure<S::Error>> {
+    if context.outcome.done.is_empty() { Ok(()) } else { retry(context).await }
+}
+
+/// The same whatever was done.
 pub(crate) async fn retry<S: Session + Send>(context: &mut Context<'_, S>) -> Result<(), Failure<S::Error>> {
     context.objects = None;
-    while !context.waiting.is_empty() && !context.outcome.done.is_empty() {
+    while !context.waiting.is_empty() {
         let (said, count) = (context.outcome.skipped.clone(), context.waiting.len());
         for change in list(context).await? {
-            apply(context, &Message::of(&change), &change, Pass::Main).await?;
+            Box::pin(apply(context, &Message::of(&change), &change, Pass::Main)).await?;
         }
         context.outcome.skipped = said;
         if context.waiting.len() >= count {
@@ -144,13 +159,13 @@ async fn list<S: Session + Send>(context: &mut Context<'_, S>) -> Result<Vec<Cha
     for row in context.ask(OBJECT, LIST, &[Some(&context.options.origin)]).await? {
         let [Some(class), Some(oid), Some(wanted)] = row.as_slice() else { continue };
         let oid = oid.parse().map_err(|_| Failure::Answer { object: OBJECT.to_owned(), what: oid.clone() })?;
-        changes.push(waiting(class, oid, parsed(OBJECT, wanted)?));
+        changes.push(as_made(class, oid, parsed(OBJECT, wanted)?));
     }
     Ok(changes)
 }
 
 /// As if the source had just made it; of a table, the foreign keys.
-fn waiting(class: &str, oid: u32, after: State) -> Change {
+fn as_made(class: &str, oid: u32, after: State) -> Change {
     let before = is_table(&after).then(|| without_keys(&after));
     Change::between(class, oid, before, Some(after))
 }

@@ -159,6 +159,18 @@ pub struct Constraint {
     pub local: Option<bool>,
 }
 
+impl Constraint {
+    /// The relation that a foreign key refers to, as SQL calls it.
+    pub fn references(&self) -> Option<&str> {
+        let outside = |at: &(usize, &str)| self.def[..at.0].matches('"').count().is_multiple_of(2);
+        let (at, word) = self.def.match_indices(" REFERENCES ").find(outside).filter(|_| self.kind == "f")?;
+        let name = &self.def[at + word.len()..];
+        let quoted_before = |at: usize| !name[..at].matches('"').count().is_multiple_of(2);
+        let end = name.match_indices('(').map(|(at, _)| at).find(|at| !quoted_before(*at))?;
+        Some(&name[..end])
+    }
+}
+
 /// An index of a table or materialized view.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
@@ -262,5 +274,23 @@ impl State {
             "schema": self.schema, "name": self.name});
         let present = keys.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
         Value::Object(present.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_key_says_what_it_refers_to_whatever_names_are_in_it() {
+        let of = |kind: &str, def: &str| {
+            let key = Constraint { kind: kind.to_owned(), def: def.to_owned(), ..Constraint::default() };
+            key.references().map(str::to_owned)
+        };
+        assert_eq!(of("f", "FOREIGN KEY (a) REFERENCES public.t(id) ON DELETE CASCADE").as_deref(), Some("public.t"));
+        let hostile = r#"FOREIGN KEY ("x"" REFERENCES y(") REFERENCES "a.b"."c(""d"(id) NOT VALID"#;
+        assert_eq!(of("f", hostile).as_deref(), Some(r#""a.b"."c(""d""#));
+        assert_eq!(of("c", "CHECK ((a = ' REFERENCES t('::text))"), None);
+        assert_eq!(of("f", "FOREIGN KEY (a)"), None);
     }
 }

@@ -21,8 +21,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) message: &'a Message,
     /// The target's.
     pub(crate) server_version: u32,
-    /// Not all tables are replicated.
-    pub(crate) partial: bool,
+    /// SQLSTATEs with which a foreign key waits for its table.
+    pub(crate) key_waits: &'static [&'static str],
     /// Rows were written anew, with values that the stream lacks.
     pub(crate) rewritten: bool,
     /// Whose rights the statements need.

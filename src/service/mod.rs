@@ -53,6 +53,7 @@ use monitor::SourceView;
 use pending::Pending;
 use recopy::Recopying;
 use target::Target;
+use tokens::Tokens;
 
 pub(crate) use reload::Reloading;
 pub(crate) use temporary::Temporary;
@@ -84,7 +85,7 @@ pub(crate) struct Service {
     /// What is wrong with the capture of DDL.
     complaint: watch::Sender<ticker::Complaint>,
     log: OnceLock<Log>,
-    tokens: Mutex<BTreeMap<String, ddl::Token>>,
+    tokens: Tokens,
     targets: Mutex<BTreeMap<String, Target>>,
     copying: Copying,
     holds: Holds,
@@ -99,8 +100,10 @@ pub(crate) struct Service {
 impl Service {
     /// Nothing runs yet.
     pub(crate) fn new(config: Config, shutdown: CancellationToken) -> Service {
+        let marks = Marks::new(&config.log.dir);
         Service {
-            marks: Marks::new(&config.log.dir),
+            tokens: Tokens::new(&marks),
+            marks,
             config: Mutex::new(Arc::new(config)),
             changing: tokio::sync::Mutex::default(),
             notifier: Notifier::default(),
@@ -110,7 +113,6 @@ impl Service {
             source: watch::Sender::default(),
             complaint: watch::Sender::default(),
             log: OnceLock::new(),
-            tokens: Mutex::default(),
             targets: Mutex::default(),
             copying: Copying::default(),
             holds: Holds::default(),
@@ -139,10 +141,6 @@ impl Service {
 
     fn set_config(&self, config: Config) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-    }
-
-    fn tokens(&self) -> MutexGuard<'_, BTreeMap<String, ddl::Token>> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn targets(&self) -> MutexGuard<'_, BTreeMap<String, Target>> {
@@ -200,8 +198,6 @@ async fn answer_and_stream(service: &Arc<Service>, tasks: &mut JoinSet<()>, list
     let listener = control::listen(&service.config().log.dir)?;
     {
         let _changing = service.changing.lock().await;
-        let tokens = tokens::collect(&service.config(), &service.marks).await;
-        *service.tokens() = tokens;
         // Before anybody can ask about them.
         service.start_targets(&log);
     }
@@ -249,7 +245,7 @@ impl Service {
 
 impl Service {
     fn options(&self, target: &config::Target, log: &Log) -> applier::TargetOptions {
-        let token = self.tokens().get(&target.name).cloned();
+        let config = self.config();
         applier::TargetOptions {
             name: target.name.clone(),
             conninfo: target.conninfo.clone(),
@@ -257,13 +253,13 @@ impl Service {
             only: None,
             batch_max_rows: target.apply.batch_max_rows,
             batch_max_delay: target.apply.batch_max_delay,
-            ddl: ddl_options(&self.config(), token),
+            ddl: ddl_options(&config, self.tokens.asker(&config.source.conninfo, &target.name)),
         }
     }
 }
 
 /// What of the source's DDL, roles and grants is wanted on targets.
-fn ddl_options(config: &Config, token: Option<ddl::Token>) -> applier::DdlOptions {
+fn ddl_options(config: &Config, token: Arc<applier::AskToken>) -> applier::DdlOptions {
     let (selection, roles) = (config.source.selection.clone(), config.roles.clone());
     applier::DdlOptions {
         functions: capture::target::functions_sql(roles.passwords).into(),

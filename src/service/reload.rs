@@ -18,7 +18,7 @@ use config::Config;
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use super::{Service, tokens};
+use super::Service;
 use crate::failure::with_causes;
 use crate::logging::Logging;
 
@@ -144,10 +144,8 @@ impl Service {
         let _changing = self.changing.lock().await;
         let change = Change::between(&self.config(), &new);
         let stopping: BTreeSet<String> = change.changed.iter().chain(&change.removed).cloned().collect();
-        let tokens = tokens::collect(&new, &self.marks).await;
         // Nobody may rely on a target that rests while it is started anew.
         let _held = self.holds.take(stopping.clone()).await;
-        *self.tokens() = tokens;
         self.set_config(new);
         // One that was forgotten by `walcast remove` comes back by `walcast bootstrap`, not by another word in the file.
         let was_running: BTreeSet<String> = stopping.iter().filter(|name| self.is_running(name)).cloned().collect();

@@ -234,7 +234,8 @@ fn d43_what_cannot_be_done_on_one_target_stops_that_one_and_can_be_skipped() {
 fn d05_stale_rows_of_a_rewritten_table_are_in_nobodys_way() {
     let (mirror, service) = begin();
     mirror.at_source(
-        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 9) g",
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 9) g;
+        CREATE TABLE child (id int PRIMARY KEY, t int)",
     );
     mirror.catch_up(&service);
     for name in mirror.names() {
@@ -243,10 +244,16 @@ fn d05_stale_rows_of_a_rewritten_table_are_in_nobodys_way() {
     // What the stream does not carry makes v unique, positive and known.
     mirror.at_source("ALTER TABLE t ALTER v TYPE bigint USING id");
     mirror.at_source("CREATE UNIQUE INDEX ON t (v); ALTER TABLE t ADD CHECK (v > 0)");
-    mirror.at_source("INSERT INTO t VALUES (10, 10)");
+    mirror.at_source("INSERT INTO t VALUES (10, 10); INSERT INTO child VALUES (1, 10)");
+    // Without row 10, which comes with the copy, the key has to wait.
+    mirror.at_source("ALTER TABLE child ADD FOREIGN KEY (t) REFERENCES t; INSERT INTO child VALUES (2, 10)");
     for name in mirror.names() {
         mirror.walcast(&["resume", name]);
     }
+    let key = "SELECT count(*) FROM pg_constraint WHERE conname = 'child_t_fkey' AND convalidated";
+    let has_key = |at: usize| mirror.at_target(at, key).trim() == "1";
+    until("the key that waited is there", CATCH_UP, || has_key(0) && has_key(1));
+    until("nothing waits", CATCH_UP, || mirror.target_status(0)["pending_objects"].is_null());
     assert_equal(&mirror, &service, "D05");
     mirror.finish(service);
 }

@@ -35,6 +35,41 @@ fn x07_a_login_without_privileges_applies_all_kinds_of_ddl() {
     mirror.finish(service);
 }
 
+/// What the target knows the service by comes from a key on the source. A session that began with the old one goes on with
+/// the new one.
+#[test]
+fn a_renewed_token_needs_no_restart() {
+    let (mirror, service) = begin();
+    let renew = || {
+        mirror.at_source(
+            "UPDATE walcast.secret SET inner_key = sha256(inner_key) || sha256(outer_key),
+                outer_key = sha256(outer_key) || sha256(inner_key)",
+        )
+    };
+    let tell = || mirror.at_target(0, &mirror.walcast(&["setup", "--target", "berlin", "--print-sql"]));
+    mirror.at_source("CREATE ROLE owner; GRANT CREATE ON SCHEMA public TO owner");
+    let as_owner = |script: &str| mirror.at_source(&format!("SET SESSION AUTHORIZATION owner; {script}"));
+    as_owner("CREATE TABLE t (id int PRIMARY KEY)");
+    assert_equal(&mirror, &service, "the first token");
+    renew();
+    tell();
+    as_owner("ALTER TABLE t ADD v int; INSERT INTO t VALUES (1, 2)");
+    assert_equal(&mirror, &service, "the second token");
+    assert!(service.messages().contains("does not take the session's token"), "{}", service.messages());
+    assert!(!service.messages().contains(" ERROR "), "it is no error that stops a target: {}", service.messages());
+    // Known to nobody yet, and the service was asked to begin anew.
+    renew();
+    mirror.walcast(&["pause", "berlin"]);
+    mirror.walcast(&["resume", "berlin"]);
+    as_owner("ALTER TABLE t ADD w int; INSERT INTO t VALUES (2, 2, 2)");
+    let error = mirror.until_stopped(0);
+    assert!(error.contains("only walcast may call this"), "{error}");
+    tell();
+    mirror.walcast(&["resume", "berlin"]);
+    assert_equal(&mirror, &service, "the third token");
+    mirror.finish(service);
+}
+
 /// Code that its owner brings into DDL and rows: each piece would make him a superuser if it ran with a superuser's rights.
 #[test]
 fn x05_code_of_an_attacker_runs_with_his_own_rights_on_a_target() {

@@ -17,21 +17,23 @@
 
 mod ahead;
 mod functions;
+mod stale;
 mod statements;
 mod tables;
+mod waiting;
 
 use ::ddl::{Message, Outcome};
 use decoder::RelationId;
 
-use crate::catalog::text;
 use crate::copied;
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::name::TableName;
-use crate::owner::Owner;
+use crate::observer::DdlReport;
 use crate::status::DdlOptions;
 use crate::target::{BatchError, Target};
 use crate::walk::Walk;
 use statements::Statements;
+pub(crate) use waiting::Waiting;
 
 /// Hexadecimal digits of the signature, which was verified before the log.
 const SIGNATURE: usize = 64;
@@ -107,10 +109,11 @@ impl Target {
     }
 
     async fn bring_about(&mut self, message: &Message) -> Result<Outcome, Error> {
-        let options = match self.ddl.take() {
+        let mut options = match self.ddl.take() {
             Some(options) => options,
             None => self.ddl_options().await?,
         };
+        options.stale = self.filter.has_aside() || self.waiting != Waiting::Not;
         let has_more = !message.has_only_values();
         if has_more {
             self.session.simple(PIN).await?;
@@ -120,6 +123,7 @@ impl Target {
         if !has_more {
             return Ok(outcome);
         }
+        self.waiting.found(outcome.waits);
         let identity = &self.options.identity;
         for change in &message.changes {
             tables::follow(&mut self.session, &mut self.filter, identity, change).await?;
@@ -134,52 +138,43 @@ impl Target {
         Ok(outcome)
     }
 
-    /// Rows of a table that is set aside are those of another time: where a constraint or a unique index finds them to be in
-    /// its way, they go, as they would when the table is copied, and the message is applied anew.
-    async fn apply_despite_stale_rows(
-        &mut self,
-        message: &Message,
-        options: &::ddl::Options,
-    ) -> Result<Outcome, Error> {
-        let mut aside = self.filter.aside();
-        loop {
-            let can_be_undone = !aside.is_empty();
-            if can_be_undone {
-                self.session.simple("SAVEPOINT walcast_aside").await?;
+    /// What waits for tables is tried again, in a transaction of its own: they may be whole now. What still cannot be done
+    /// goes on waiting.
+    pub(crate) async fn try_what_waits(&mut self) -> Result<Option<DdlReport>, Error> {
+        self.waiting = Waiting::Not;
+        self.session.simple("BEGIN").await?;
+        match self.retry().await {
+            Ok(outcome) => {
+                self.session.simple("COMMIT").await?;
+                self.forget_tables().await?;
+                Ok(Some(DdlReport { done: outcome.done, skipped: outcome.skipped }))
             }
-            let mut statements = Statements(&mut self.session);
-            // On the heap: this future is far larger than all others of the applier.
-            let applied = Box::pin(::ddl::apply(&mut statements, message, options)).await.map_err(Error::ddl);
-            let at = match &applied {
-                Err(error) => {
-                    aside.iter().position(|table| error.violated() == Some((table.0.as_str(), table.1.as_str())))
-                }
-                Ok(_) => None,
-            };
-            let Some(at) = at else { return applied };
-            let (schema, table) = aside.swap_remove(at);
-            self.session.simple("ROLLBACK TO SAVEPOINT walcast_aside").await?;
-            self.empty(&TableName { schema, table }).await?;
+            Err(error) if error.class() == Class::Definite && !error.breaks_session() => {
+                self.roll_back().await?;
+                self.waiting = Waiting::ForTables;
+                let error = error.stopped_by().message;
+                tracing::warn!(target = %self.options.name, %error, "what waits for tables cannot be tried again");
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
-    async fn empty(&mut self, table: &TableName) -> Result<(), Error> {
-        let (name, token) = (table.quoted(), self.options.ddl.token.as_ref());
-        let oid = self.session.query("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&name]).await?;
-        let oid = oid.first().map_or(Err(Error::Answer("no table")), |row| text(row, 0))?;
-        let delete = format!("DELETE FROM ONLY {name}");
-        match Owner::find(&mut self.session, token, &table.schema, oid).await? {
-            Some(owner) => self.session.query(&owner.wrapped(&delete, 0), &[owner.token.as_str()]).await.map(drop),
-            None => self.session.simple(&delete).await.map(drop),
-        }
+    async fn retry(&mut self) -> Result<Outcome, Error> {
+        let mut options = self.ddl_options().await?;
+        options.stale = true;
+        self.session.simple(PIN).await?;
+        let outcome = ::ddl::retry(&mut Statements(&mut self.session), &options).await.map_err(Error::ddl)?;
+        self.waiting.found(outcome.waits);
+        Ok(outcome)
     }
 
     async fn ddl_options(&mut self) -> Result<::ddl::Options, Error> {
-        let DdlOptions { functions, selected, partial, roles, token } = &self.options.ddl;
-        let rights = functions::ensure(&mut self.session, functions, token.as_ref()).await?;
+        let DdlOptions { functions, selected, partial, roles, .. } = &self.options.ddl;
+        let rights = functions::ensure(&mut self.session, functions, self.token.as_ref()).await?;
         let server_version = self.session.server_version();
         let (selected, partial, roles) = (selected.clone(), *partial, roles.clone());
-        let origin = format!("{} {}", self.options.identity.system_id, self.options.identity.slot);
-        Ok(::ddl::Options { selected, partial, origin, server_version, rights, roles })
+        let origin = waiting::origin(&self.options.identity);
+        Ok(::ddl::Options { selected, partial, stale: false, origin, server_version, rights, roles })
     }
 }

@@ -31,3 +31,24 @@ fn refused(error: Error) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use super::*;
+
+    /// The size of what a function returns, which is not called.
+    fn size_of_future<'a, F: Future>(
+        _: impl Fn(&'a mut Statements<'a>, &'a ::ddl::Message, &'a ::ddl::Options) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is polled on a worker's stack, and each level of calls has a part of it there.
+    #[test]
+    fn what_applies_a_message_is_small() {
+        let size = size_of_future(::ddl::apply::<Statements<'_>>);
+        assert!(size < 16 * 1024, "{size}");
+    }
+}

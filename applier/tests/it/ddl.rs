@@ -370,7 +370,7 @@ async fn x05_code_in_ddl_runs_as_its_owner_though_the_login_is_a_superuser() {
     let end = source.stream(&mut rig);
     let options = rig.options();
     let roles = ddl::RoleOptions { replicate: true, adopt: vec![owner], ..Default::default() };
-    let ddl = applier::DdlOptions { token: Some(ddl::Token::new("a token")), roles, ..options.ddl.clone() };
+    let ddl = applier::DdlOptions { token: rig::token("a token"), roles, ..options.ddl.clone() };
     let mut running = rig.start_with(applier::TargetOptions { ddl, ..options });
     running.applied(end).await;
     running.stop().await;

@@ -13,4 +13,5 @@ mod netting;
 mod owners;
 mod rig;
 mod source;
+mod stale;
 mod volume;

@@ -1,6 +1,5 @@
 //! X05, X07: a login that is no superuser, and tables whose rows cannot be written without running their owner's code.
 
-use ::ddl::Token;
 use applier::{DdlOptions, TargetOptions};
 use capture::target::Target as Setup;
 
@@ -49,7 +48,7 @@ async fn prepared() -> (Rig, TargetOptions) {
     rig.user = "least".into();
     rig.declare(START).await.expect("declared");
     let options = rig.options();
-    let ddl = DdlOptions { token: Some(Token::new(TOKEN)), ..options.ddl.clone() };
+    let ddl = DdlOptions { token: rig::token(TOKEN), ..options.ddl.clone() };
     (rig, TargetOptions { ddl, ..options })
 }
 

@@ -28,11 +28,16 @@ pub(crate) fn shared_cluster() -> Arc<Cluster> {
     static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     shared.upgrade().unwrap_or_else(|| {
-        let cluster = Cluster::builder().set("max_replication_slots", "50").set("wal_level", "logical");
+        let cluster = Cluster::builder().set("max_replication_slots", "200").set("wal_level", "logical");
         let cluster = Arc::new(cluster.start().expect("a server"));
         *shared = Arc::downgrade(&cluster);
         cluster
     })
+}
+
+/// The same token for every session.
+pub(crate) fn token(text: &'static str) -> Arc<applier::AskToken> {
+    Arc::new(move || Box::pin(async move { Some(::ddl::Token::new(text)) }))
 }
 
 /// The target, the log, and what was reported.

@@ -1,6 +1,5 @@
 //! Constraints of tables.
 
-use crate::pending::LACKS_KEY;
 use crate::quote;
 use crate::state::{Column, Constraint, State};
 use crate::statement::Statement;
@@ -90,7 +89,7 @@ fn add_one(turn: &Turn<'_>, after: &Constraint) -> Option<Statement> {
     let before = turn.before.and_then(|before| before.constraints.iter().find(|c| c.oid == after.oid));
     match find(turn.now, &after.name) {
         Some(now) if is_only_validated(now, after) && wanted(&now.def, before.map(|c| &c.def), &after.def) => {
-            Some(turn.alter_table(&format!("VALIDATE CONSTRAINT {name}")))
+            Some(or_wait(turn, after, turn.alter_table(&format!("VALIDATE CONSTRAINT {name}"))))
         }
         Some(now) if is_only_inherited(now, after) && wanted(&now.def, before.map(|c| &c.def), &after.def) => {
             let how = if after.def.ends_with(" NO INHERIT") { "NO INHERIT" } else { "INHERIT" };
@@ -103,9 +102,14 @@ fn add_one(turn: &Turn<'_>, after: &Constraint) -> Option<Statement> {
         None if after.kind == "n" => not_null(turn, after),
         None => {
             let add = turn.alter_table(&format!("ADD CONSTRAINT {name} {}", definition(turn, after)));
-            Some(if turn.partial && after.kind == "f" { add.or_wait(LACKS_KEY) } else { add })
+            Some(or_wait(turn, after, add))
         }
     }
+}
+
+fn or_wait(turn: &Turn<'_>, constraint: &Constraint, statement: Statement) -> Statement {
+    let may_wait = constraint.kind == "f" && !turn.key_waits.is_empty();
+    if may_wait { statement.or_wait(turn.key_waits) } else { statement }
 }
 
 /// It comes with the parent. A partition has to have it before it is attached.
