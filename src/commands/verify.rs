@@ -298,8 +298,9 @@ fn described(difference: &Difference) -> String {
 fn differs(name: &str, report: &Report, wish: Wish<'_>) -> Failure {
     let rows: u64 = report.tables.iter().map(|table| table.differences).sum();
     let others = report.differences.iter().filter(|d| !d.kind.is_row()).count();
-    let parts = [(rows, "rows"), (others as u64, "other things")].into_iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+    let parts = [(rows, "row"), (others as u64, "other thing")].into_iter().filter(|(count, _)| *count > 0);
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}{}", plural(count))).collect();
     let failure = Failure::new(format!("target \"{name}\" differs from the source in {}", parts.join(" and ")));
     let sequences = report.differences.iter().any(|d| d.kind == Kind::Sequence && d.key == "value");
     let hint = match (rows > 0 || sequences, wish.repair) {
