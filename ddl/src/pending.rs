@@ -157,8 +157,11 @@ async fn list<S: Session + Send>(context: &mut Context<'_, S>) -> Result<Vec<Cha
     const OBJECT: &str = "what waits";
     let mut changes = Vec::new();
     for row in context.ask(OBJECT, LIST, &[Some(&context.options.origin)]).await? {
-        let [Some(class), Some(oid), Some(wanted)] = row.as_slice() else { continue };
-        let oid = oid.parse().map_err(|_| Failure::Answer { object: OBJECT.to_owned(), what: oid.clone() })?;
+        let answer = |what: String| Failure::Answer { object: OBJECT.to_owned(), what };
+        let [Some(class), Some(oid), Some(wanted)] = row.as_slice() else {
+            return Err(answer(format!("{} columns of walcast.pending_object, not all with values", row.len())));
+        };
+        let oid = oid.parse().map_err(|_| answer(oid.clone()))?;
         changes.push(as_made(class, oid, parsed(OBJECT, wanted)?));
     }
     Ok(changes)

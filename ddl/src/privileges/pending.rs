@@ -75,7 +75,10 @@ pub(crate) async fn retry<S: Session + Send>(
     const LIST: &str = "SELECT p.class, p.oid, p.wanted, p.class::regclass::text FROM walcast.pending_grant p \
          WHERE $1::text = ANY (p.missing) AND p.class <> 'pg_authid'::regclass ORDER BY p.class, p.object";
     for row in context.ask("what waits for roles", LIST, &[Some(role)]).await? {
-        let [Some(class), Some(oid), Some(wanted), Some(name)] = row.as_slice() else { continue };
+        let [Some(class), Some(oid), Some(wanted), Some(name)] = row.as_slice() else {
+            let what = format!("{} columns of walcast.pending_grant, not all with values", row.len());
+            return Err(Failure::Answer { object: "what waits for roles".to_owned(), what });
+        };
         match name.as_str() {
             "pg_database" => crate::roles::apply_database(context, None, Some(wanted)).await?,
             "pg_default_acl" => {
