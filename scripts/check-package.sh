@@ -16,7 +16,8 @@ package=$(scripts/package.sh --profile dev | tail -n 1) || status=$?
 [ "$status" -eq 0 ] || exit "$status"
 package=$(realpath "$package")
 
-scripts/with-systemd.sh "$PWD/scripts/test-package.sh" "$package" || status=$?
+scripts/with-systemd.sh --file scripts/test-package.sh --file "$package" \
+    /run/exchange/test-package.sh "/run/exchange/${package##*/}" || status=$?
 if [ "$status" -eq "$skipped" ]; then
     echo "check-package: without systemd, the unit's sandbox and watchdog are not tested" >&2
     status=0

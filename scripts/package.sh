@@ -47,4 +47,4 @@ grep -q '^dir = "/var/lib/walcast/log"$' "$made/walcast.toml"
 # What is for a test only need not be small.
 fast=()
 [ "$profile" != dev ] || fast=(--fast)
-cargo deb --locked --no-build --quiet --profile "$profile" --package walcast "${fast[@]}"
+cargo deb --locked --no-build --quiet --strip --profile "$profile" --package walcast "${fast[@]}"

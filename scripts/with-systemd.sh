@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs a command under a systemd of its own: scripts/with-systemd.sh [--timeout SECONDS] COMMAND ARGUMENT…
+# Runs a command under a systemd of its own: scripts/with-systemd.sh [--timeout SECONDS] [--file FILE]… COMMAND ARGUMENT…
 #
 # In new namespaces systemd is process 1 over a copy of this machine's files, of which nothing that is written stays; processes
 # outside are not seen, the network is the machine's. So what a unit says can be tested as it will be, its sandbox among it,
-# on machines that were booted otherwise, such as containers with the right to mount. Exits with the command's status; 77 where
+# on machines that were booted otherwise, such as containers with the right to mount. Files of other file systems than the root's are
+# not seen, but for those that are named: they are in /run/exchange. Exits with the command's status; 77 where
 # that cannot be done, and says why.
 set -euo pipefail
 
@@ -13,11 +14,16 @@ skip() {
 }
 
 timeout=600
-if [ "${1:-}" = --timeout ]; then
-    timeout=$2
+files=()
+while [ $# -gt 1 ]; do
+    case $1 in
+        --timeout) timeout=$2 ;;
+        --file) files+=("$2") ;;
+        *) break ;;
+    esac
     shift 2
-fi
-[ $# -gt 0 ] || { echo "usage: scripts/with-systemd.sh [--timeout SECONDS] COMMAND ARGUMENT…" >&2; exit 2; }
+done
+[ $# -gt 0 ] || { echo "usage: scripts/with-systemd.sh [--timeout SECONDS] [--file FILE]… COMMAND ARGUMENT…" >&2; exit 2; }
 [ "$(id -u)" -eq 0 ] || skip "it takes root"
 for program in unshare pivot_root /lib/systemd/systemd; do
     command -v "$program" >/dev/null || skip "$program is not installed"
@@ -28,6 +34,8 @@ exchange=$(mktemp -d)
 trap 'rm -rf "$exchange"' EXIT
 printf '%q ' "$@" >"$exchange/command"
 : >"$exchange/output"
+chmod 755 "$exchange"
+[ "${#files[@]}" -eq 0 ] || cp -- "${files[@]}" "$exchange"
 
 cat >"$exchange/boot" <<'END'
 set -e
@@ -43,7 +51,7 @@ mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount --rbind /dev dev
-for place in run tmp var/tmp dev/shm; do mount -t tmpfs -o mode=1777 none "$place"; done
+for place in run dev/shm; do mount -t tmpfs -o mode=1777 none "$place"; done
 mkdir run/exchange run/old
 mount --bind "$exchange" run/exchange
 
