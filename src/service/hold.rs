@@ -122,3 +122,31 @@ pub(super) fn check_running(name: &str, status: &Status) -> Result<()> {
     Err(Failure::new(format!("target \"{name}\" is {}{why}", status.state))
         .hint(hint.unwrap_or_else(|| "`walcast resume` it first".to_owned())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_reload_waits_for_who_holds_a_target_and_nobody_holds_one_meanwhile() {
+        let holds = Holds::default();
+        let first = holds.take(names(&["a"])).await;
+        let mut second = std::pin::pin!(holds.take(names(&["a", "b"])));
+        tokio::select! {
+            biased;
+            _ = &mut second => panic!("a is held"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert!(holds.check_free("b").is_ok(), "it takes all or none");
+        drop(first);
+        let taken = second.await;
+        assert!(holds.check_free("a").is_err() && holds.check_free("b").is_err() && holds.check_free("c").is_ok());
+        assert!(!holds.try_take(&names(&["b", "c"])));
+        drop(taken);
+        assert!(holds.try_take(&names(&["a", "b", "c"])));
+    }
+}
