@@ -136,11 +136,11 @@ impl Checkpoint {
         self.sent = lsn;
         match &self.place {
             Place::Origin { name } => {
-                session.bind(ADVANCE, &[1, 1, 1, 0], &[&new, &time, &old, name.as_bytes()], Expect::Control)
+                session.bind(ADVANCE, &[1, 1, 1, 0], &[&new, &time, &old, name.as_bytes()], Expect::Advance)
             }
             Place::Row { system_id, slot } => {
                 let values: [&[u8]; 5] = [&new, &time, &old, system_id.as_bytes(), slot.as_bytes()];
-                session.bind(ADVANCE, &[1, 1, 1, 0, 0], &values, Expect::Control)
+                session.bind(ADVANCE, &[1, 1, 1, 0, 0], &values, Expect::Advance)
             }
         }
     }
@@ -148,6 +148,14 @@ impl Checkpoint {
     /// The COMMIT that moved it to `lsn` was answered.
     pub(crate) fn advanced(&mut self, lsn: Lsn) {
         self.lsn = lsn;
+    }
+
+    /// In a transaction of the session that is no batch's: its COMMIT leaves the checkpoint where it is. An origin goes where
+    /// it was last said to go, by a transaction that may have been rolled back.
+    pub(crate) async fn stay(&self, session: &mut Session) -> Result<(), Error> {
+        let Place::Origin { .. } = self.place else { return Ok(()) };
+        let sql = "SELECT pg_replication_origin_xact_setup($1::text::pg_lsn, now())";
+        session.query(sql, &[&self.lsn.to_string()]).await.map(drop)
     }
 
     /// What was sent and not committed was rolled back.

@@ -1,9 +1,9 @@
 //! Following the log with one session: batches, tiers, idle time, and when the checkpoint moves without changes.
 //!
-//! A batch is sent while the one before it is on its way: the target never waits for walcast, and a transaction at the
-//! log's head never for the answers of those before it. What looks at the target otherwise (messages, the single tier,
-//! upkeep) first lets everything be answered. When a batch fails, those behind it fail too, as `pipeline.rs` says, and the
-//! log is read again from the last one that was committed.
+//! A batch that is small enough to go out in one go (`ordered.rs`) is sent while the one before it is on its way: the
+//! target does not wait for walcast, and a transaction at the log's head not for the answers of those before it. Anything
+//! else (larger batches, messages, the single tier, upkeep) begins and ends with nothing on its way. When a batch fails,
+//! those behind it fail too, as `pipeline.rs` says, and the log is read again from the last one that was committed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,9 @@ use crate::following::{Following, LostInNet, ON_WAY_MAX, OnWay, suspects_of};
 use crate::message::Waiting;
 use crate::name::one_line;
 use crate::observer::{BatchReport, DdlReport, Observer};
+use crate::ordered::guard_for;
 use crate::run::{Control, PendingSkip, answer};
+use crate::sql::Guard;
 use crate::status::{Command, State, Status, TargetOptions, Tier};
 use crate::target::{BatchError, Target};
 
@@ -36,13 +38,13 @@ pub(crate) struct Follower {
     pub(crate) backoff: Backoff,
 }
 
-/// Whether what was gathered can still be sent.
+/// What answers said of batches that were on their way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Everything on its way was committed.
-    Clear,
-    /// A batch failed; the feed is where it began.
-    WentBack,
+    /// Those that were answered are committed.
+    Forward,
+    /// One failed: nothing is on its way, and the feed begins with that one.
+    Back,
 }
 
 impl Follower {
@@ -50,13 +52,13 @@ impl Follower {
     pub(crate) async fn follow(&mut self, control: &Control) -> Result<(), Error> {
         self.set_state(State::CatchingUp);
         let target = Target::connect(&self.options, &self.log).await?;
-        let (applied, recopy) = (target.checkpoint.lsn, target.filter.aside());
+        let mut following = Following::begin(target, &self.log, self.lost)?;
         self.status.send_modify(|status| {
             status.connected = true;
-            status.applied_lsn = Some(applied);
-            status.recopy = recopy;
+            status.applied_lsn = Some(following.applied);
+            status.recopy = following.target.filter.aside();
         });
-        let mut following = Following::begin(target, &self.log, self.lost).await?;
+        following.target.refresh_flushed().await?;
         while !control.is_interrupted() {
             if let Err(error) = self.step(&mut following, control).await {
                 return Err(following.target.unless_renewed(error).await);
@@ -76,7 +78,7 @@ impl Follower {
             self.clear_way(following).await?;
             following.target.learn_anew().await?;
         }
-        if following.target.waiting == Waiting::Due && self.clear_way(following).await? == Way::Clear {
+        if following.target.waiting == Waiting::Due && self.clear_way(following).await? == Way::Forward {
             let tried = following.target.try_what_waits().await?;
             tried.iter().for_each(|report| self.report_ddl(following.applied, report));
         }
@@ -94,6 +96,9 @@ impl Follower {
         let limits = self.limits(following, before);
         let mut batch = following.feed.gather(limits)?;
         if let Some(delay) = following.worth_waiting(&batch, self.options.batch_max_delay) {
+            if self.clear_way(following).await? == Way::Back {
+                return Ok(());
+            }
             tokio::time::sleep(delay).await;
             following.feed.extend(&mut batch, limits)?;
         }
@@ -124,8 +129,8 @@ impl Follower {
 
     async fn send(&mut self, following: &mut Following, mut batch: Batch, limits: Limits) -> Result<(), Error> {
         let tier = following.tier_for(&batch);
-        let alone = batch.messages || tier == Tier::Single;
-        if alone && self.clear_way(following).await? == Way::WentBack {
+        let alone = batch.messages || guard_for(tier, &batch) == Guard::Plain;
+        if alone && self.clear_way(following).await? == Way::Back {
             return Ok(());
         }
         let (state, oldest) = (following.state(batch.at_head), following.oldest().or(batch.oldest()));
@@ -137,7 +142,7 @@ impl Follower {
         match following.target.send(&mut following.feed, &mut batch, limits, tier).await {
             Ok(sent) => {
                 following.on_way.push_back(OnWay { batch, tier, sent });
-                self.passed(following, 0);
+                self.take_commits(following);
             }
             Err(failed) => self.failed(following, Some((batch, tier)), failed).await?,
         }
@@ -147,21 +152,21 @@ impl Follower {
     /// Until everything that was sent is answered.
     async fn clear_way(&mut self, following: &mut Following) -> Result<Way, Error> {
         while !following.on_way.is_empty() {
-            if self.answered(following).await? == Way::WentBack {
-                return Ok(Way::WentBack);
+            if self.answered(following).await? == Way::Back {
+                return Ok(Way::Back);
             }
         }
-        Ok(Way::Clear)
+        Ok(Way::Forward)
     }
 
     /// Waits for the next answers.
     async fn answered(&mut self, following: &mut Following) -> Result<Way, Error> {
         match following.target.commits().await {
-            Ok(committed) => {
-                self.passed(following, committed);
-                Ok(Way::Clear)
+            Ok(()) => {
+                self.take_commits(following);
+                Ok(Way::Forward)
             }
-            Err(failed) => self.failed(following, None, failed).await.map(|()| Way::WentBack),
+            Err(failed) => self.failed(following, None, failed).await.map(|()| Way::Back),
         }
     }
 
@@ -172,14 +177,15 @@ impl Follower {
             commits = following.target.commits() => commits,
         };
         match commits {
-            Ok(committed) => self.passed(following, committed),
+            Ok(()) => self.take_commits(following),
             Err(failed) => self.failed(following, None, failed).await?,
         }
         Ok(())
     }
 
-    /// So many more COMMITs were answered.
-    fn passed(&mut self, following: &mut Following, mut committed: usize) {
+    /// Reports what is committed by the answers that have come.
+    fn take_commits(&mut self, following: &mut Following) {
+        let mut committed = following.target.take_committed();
         while let Some(done) = following.take_answered(&mut committed) {
             following.passed(&done.batch);
             let oldest = following.oldest();
@@ -193,16 +199,18 @@ impl Follower {
                     status.oldest_unapplied = oldest;
                 }
             });
-            self.report(following.applied, &done);
+            self.report(following.applied, &done, following.answered);
+            following.answered = Instant::now();
             self.backoff.reset();
         }
     }
 
-    fn report(&self, lsn: Lsn, done: &OnWay) {
+    /// `before`: when the batch before it was answered. Until then the target was not at this one.
+    fn report(&self, lsn: Lsn, done: &OnWay, before: Instant) {
         let OnWay { batch, tier, sent } = done;
         if sent.wrote {
             let tables: Vec<(&str, u64)> = sent.tables.iter().map(|(table, n)| (table.as_str(), *n)).collect();
-            let (tier, changes, duration) = (*tier, sent.changes, sent.started.elapsed());
+            let (tier, changes, duration) = (*tier, sent.changes, sent.started.max(before).elapsed());
             let transactions = batch.transactions.len() as u64;
             self.observer.batch(&BatchReport { tier, changes, transactions, duration, tables: &tables });
         }
@@ -227,14 +235,13 @@ impl Follower {
         sending: Option<(Batch, Tier)>,
         mut failed: BatchError,
     ) -> Result<(), Error> {
-        if failed.error.breaks_session() {
-            let lost = following.on_way.iter().map(|on_way| (&on_way.batch, on_way.tier));
-            let lost = lost.chain(sending.iter().map(|(batch, tier)| (batch, *tier))).find(|lost| lost.1 == Tier::Net);
-            self.lost = lost.map(|(batch, _)| following.lost(self.lost, batch)).or(self.lost);
-            return Err(blame(failed.error, sending.as_ref()));
+        if failed.error.class() == Class::Definite
+            && !failed.error.breaks_session()
+            && let Err(error) = following.target.sum_up().await
+        {
+            failed = error.into();
         }
-        let committed = following.target.sum_up().await?;
-        self.passed(following, committed);
+        self.take_commits(following);
         let mut blamed = sending;
         if let Some(first) = following.on_way.pop_front() {
             // One before it was the first to fail.
@@ -242,9 +249,16 @@ impl Follower {
             blamed = Some((first.batch, first.tier));
             following.on_way.clear();
         }
+        if failed.error.breaks_session()
+            && let Some((batch, Tier::Net)) = &blamed
+        {
+            self.lost = Some(following.lost(self.lost, batch));
+        }
         let Some((batch, tier)) = blamed else { return Err(failed.error) };
-        if tier == Tier::Single || failed.error.class() != Class::Definite {
-            return Err(blame(failed.error, Some(&(batch, tier))));
+        if tier == Tier::Single || failed.error.class() != Class::Definite || failed.error.breaks_session() {
+            let single = batch.transactions.last().filter(|_| tier == Tier::Single);
+            let Some(info) = single else { return Err(failed.error) };
+            return Err(failed.error.at(|| Place { end_lsn: info.end_lsn, xid: info.xid, relation: None }));
         }
         let lower = if tier == Tier::Net { Tier::Ordered } else { Tier::Single };
         let why = failed.error.stopped_by().message;
@@ -402,11 +416,4 @@ impl Follower {
             }
         });
     }
-}
-
-/// Names the transaction that a failing single tier is at.
-fn blame(error: Error, sending: Option<&(Batch, Tier)>) -> Error {
-    let info = sending.filter(|(_, tier)| *tier == Tier::Single).and_then(|(batch, _)| batch.transactions.last());
-    let Some(info) = info else { return error };
-    error.at(|| Place { end_lsn: info.end_lsn, xid: info.xid, relation: None })
 }

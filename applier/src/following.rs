@@ -69,6 +69,8 @@ pub(crate) struct Following {
     pub(crate) suspects: Option<(Lsn, Lsn)>,
     /// Transactions up to here are not netted: it failed.
     pub(crate) ordered_until: Option<Lsn>,
+    /// When a batch was last answered.
+    pub(crate) answered: Instant,
     /// When the log was last looked into.
     pub(crate) gathered: Instant,
     /// Since when there has always been something to apply.
@@ -79,10 +81,9 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    pub(crate) async fn begin(mut target: Target, log: &Log, lost: Option<LostInNet>) -> Result<Following, Error> {
+    pub(crate) fn begin(target: Target, log: &Log, lost: Option<LostInNet>) -> Result<Following, Error> {
         let applied = target.checkpoint.lsn;
         let feed = Feed::new(log, applied)?;
-        target.refresh_flushed().await?;
         let now = Instant::now();
         Ok(Following {
             target,
@@ -92,6 +93,7 @@ impl Following {
             time: PgTimestamp(0),
             suspects: None,
             ordered_until: lost.filter(|l| l.applied == applied && l.times >= LOST_MAX).map(|l| l.last),
+            answered: now,
             gathered: now,
             busy_since: now,
             asked: now,
@@ -113,7 +115,7 @@ impl Following {
         self.on_way.iter().find_map(|on_way| on_way.batch.oldest())
     }
 
-    /// Takes what is next to be answered off the queue, if `committed` more COMMITs are or it has none.
+    /// Takes the next batch off its way: if it has a COMMIT, that is the next of the `committed` ones.
     pub(crate) fn take_answered(&mut self, committed: &mut usize) -> Option<OnWay> {
         let next = self.on_way.front()?;
         if next.sent.wrote {
@@ -140,11 +142,12 @@ impl Following {
         let rate = batch.changes as f64 / seconds.max(f64::EPSILON);
         let is_flooded = batch.changes >= FLOOD_CHANGES && rate >= FLOOD_PER_SECOND;
         let lag = batch.oldest().map_or(Duration::ZERO, since);
-        match batch.at_head {
+        let is_possible = batch.at_head && !delay.is_zero();
+        match is_possible {
             true if lag >= LAGGING_FROM && self.busy_since.elapsed() >= BUSY_FROM => {
                 Some((lag / LAG_PART).clamp(delay, delay * LAGGING_DELAYS))
             }
-            at_head => (at_head && is_flooded).then_some(delay),
+            _ => (is_possible && is_flooded).then_some(delay),
         }
     }
 

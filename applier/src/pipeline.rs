@@ -29,7 +29,9 @@ pub(crate) enum Expect {
     Rows(u64, Transactions),
     /// Success of a statement that carries no change.
     Control,
-    /// That of COMMIT.
+    /// The same, of the one that moves the checkpoint.
+    Advance,
+    /// The same, of COMMIT: the last one of its window.
     Committed,
     /// ReadyForQuery.
     WindowEnd,
@@ -51,6 +53,8 @@ pub(crate) struct Failed {
     pub(crate) problem: Problem,
     /// Which transactions the statement was for; `None` for BEGIN, checkpoint and COMMIT.
     pub(crate) transactions: Option<Transactions>,
+    /// It was the one that moves the checkpoint.
+    pub(crate) is_advance: bool,
 }
 
 /// Outstanding answers.
@@ -60,6 +64,8 @@ pub(crate) struct Pipeline {
     windows: usize,
     failed: Option<Failed>,
     has_failed: bool,
+    /// In the window that is being answered.
+    commits: usize,
     committed: usize,
 }
 
@@ -121,9 +127,9 @@ impl Pipeline {
         match self.waiting.pop_front() {
             Some(Expect::OneRow(transactions)) => self.check_rows(tag, 1, transactions),
             Some(Expect::Rows(expected, transactions)) => self.check_rows(tag, expected, transactions),
-            Some(Expect::Done(_) | Expect::Control) => {}
+            Some(Expect::Done(_) | Expect::Control | Expect::Advance) => {}
             // Of a transaction that has failed it is a ROLLBACK.
-            Some(Expect::Committed) if tag == b"COMMIT\0" => self.committed += 1,
+            Some(Expect::Committed) if tag == b"COMMIT\0" => self.commits += 1,
             Some(Expect::Committed) => return Err(Error::Answer("a transaction was not committed")),
             _ => return Err(Error::Answer("more statements were completed than sent")),
         }
@@ -133,7 +139,7 @@ impl Pipeline {
     fn check_rows(&mut self, tag: &[u8], expected: u64, transactions: Transactions) {
         let rows = command_tag_rows(tag);
         if rows != expected {
-            self.fail(Problem::Rows(rows), Some(transactions));
+            self.fail(Failed { problem: Problem::Rows(rows), transactions: Some(transactions), is_advance: false });
         }
     }
 
@@ -142,19 +148,21 @@ impl Pipeline {
         if error.severity != "ERROR" && !self.has_failed() {
             return Err(Error::Refused(error)); // the session is over
         }
-        let transactions = match self.waiting.front() {
+        let at = self.waiting.front();
+        let transactions = match at {
             Some(Expect::Done(transactions) | Expect::OneRow(transactions) | Expect::Rows(_, transactions)) => {
                 Some(*transactions)
             }
             _ => None,
         };
-        self.fail(Problem::Refused(error), transactions);
+        let is_advance = at == Some(&Expect::Advance);
+        self.fail(Failed { problem: Problem::Refused(error), transactions, is_advance });
         Ok(())
     }
 
-    fn fail(&mut self, problem: Problem, transactions: Option<Transactions>) {
+    fn fail(&mut self, failed: Failed) {
         if !std::mem::replace(&mut self.has_failed, true) {
-            self.failed = Some(Failed { problem, transactions });
+            self.failed = Some(failed);
         }
     }
 
@@ -167,6 +175,36 @@ impl Pipeline {
         }
         self.waiting.drain(..=at);
         self.windows -= 1;
+        // Only now: who is told of the last one must find nothing outstanding.
+        self.committed += std::mem::take(&mut self.commits);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The stream may be cut anywhere.
+    #[test]
+    fn a_commit_counts_once_nothing_of_its_window_is_outstanding() {
+        let mut pipeline = Pipeline::default();
+        pipeline.expect(Expect::Advance);
+        pipeline.expect(Expect::Committed);
+        pipeline.expect(Expect::WindowEnd);
+        let complete = |tag| Backend { tag: b'C', body: tag };
+        pipeline.accept(complete(b"SELECT 1\0")).unwrap();
+        pipeline.accept(complete(b"COMMIT\0")).unwrap();
+        assert_eq!((pipeline.take_committed(), pipeline.windows()), (0, 1));
+        pipeline.accept(Backend { tag: b'Z', body: b"I" }).unwrap();
+        assert_eq!((pipeline.take_committed(), pipeline.windows()), (1, 0));
+    }
+
+    #[test]
+    fn what_ends_a_failed_transaction_is_no_commit() {
+        let mut pipeline = Pipeline::default();
+        pipeline.expect(Expect::Committed);
+        assert!(pipeline.accept(Backend { tag: b'C', body: b"ROLLBACK\0" }).is_err());
+        assert_eq!(pipeline.take_committed(), 0);
     }
 }

@@ -160,13 +160,18 @@ impl Target {
         Ok(())
     }
 
-    /// Waits for answers to what was sent, and says how many transactions they are the COMMITs of. Cancel-safe.
-    pub(crate) async fn commits(&mut self) -> Result<usize, BatchError> {
-        // Some may have come while the last window was sent: there may be nothing left to wait for.
+    /// Waits until a COMMIT is answered, or anything else has come. Cancel-safe.
+    pub(crate) async fn commits(&mut self) -> Result<(), BatchError> {
+        // Some answers may have come while the last window was sent: there may be nothing left to wait for.
         if !self.session.has_news() {
             self.session.accept_some().await?;
         }
-        self.failure().map_or_else(|| Ok(self.session.take_committed()), Err)
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// How many transactions were committed since this was last asked for.
+    pub(crate) fn take_committed(&mut self) -> usize {
+        self.session.take_committed()
     }
 
     pub(crate) async fn begin(&mut self, walk: &mut Walk) -> Result<(), BatchError> {
@@ -189,12 +194,11 @@ impl Target {
         self.session.take_failed().map(batch_error)
     }
 
-    /// After a failure: all that was sent is answered. How many of the transactions were committed.
-    pub(crate) async fn sum_up(&mut self) -> Result<usize, Error> {
+    /// After a failure: waits until all that was sent is answered.
+    pub(crate) async fn sum_up(&mut self) -> Result<(), Error> {
         // What was written and not sent may have no answer to wait for: a Parse whose Bind could not be written.
         self.session.send_window().await?;
-        self.session.settle().await?;
-        Ok(self.session.take_committed())
+        self.session.settle().await
     }
 
     /// After a failed batch, when all that was sent is answered: a clean slate, learnt anew.
@@ -300,9 +304,7 @@ pub(crate) const DIVISION_BY_ZERO: &str = "22012";
 fn batch_error(failed: Failed) -> BatchError {
     let error = match failed.problem {
         // Not of a change: the guard of the checkpoint.
-        Problem::Refused(error) if failed.transactions.is_none() && error.sqlstate == DIVISION_BY_ZERO => {
-            Error::CheckpointMoved
-        }
+        Problem::Refused(error) if failed.is_advance && error.sqlstate == DIVISION_BY_ZERO => Error::CheckpointMoved,
         Problem::Refused(error) => Error::Refused(error),
         Problem::Rows(_) => Error::NotOneRow { operation: "change", table: "of the batch".to_owned() },
     };

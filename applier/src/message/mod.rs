@@ -145,6 +145,7 @@ impl Target {
         self.session.simple("BEGIN").await?;
         match self.retry().await {
             Ok(outcome) => {
+                self.checkpoint.stay(&mut self.session).await?;
                 self.session.simple("COMMIT").await?;
                 self.forget_tables().await?;
                 Ok(Some(DdlReport { done: outcome.done, skipped: outcome.skipped }))

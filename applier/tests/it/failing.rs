@@ -1,13 +1,14 @@
 //! What stops a target, what is retried, and how it goes on.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use applier::{Desired, Error, State};
+use applier::{Desired, Error, State, TargetOptions};
 use decoder::Xid;
 
 use crate::checkpoint::plain_role;
 use crate::messages::{INT4, Null, TEXT, Table, t};
-use crate::rig::{Rig, answers};
+use crate::rig::{Rig, answers, patiently};
 
 fn items() -> Table {
     Table::new(100, "items", &[(true, "id", INT4), (false, "v", TEXT)])
@@ -187,9 +188,12 @@ async fn what_is_on_its_way_behind_a_batch_that_fails_is_not_applied() {
         );
         for mut rig in [Rig::new(&schema).await, plain_role(&schema).await] {
             let items = items();
-            let mut running = rig.start();
+            // The rig's transactions are old: nothing shall be waited for because of that.
+            let options = TargetOptions { batch_max_delay: Duration::ZERO, ..rig.options() };
+            let mut running = rig.start_with(options);
             let good = rig.transaction(&[&items], &[items.insert(&[t("1"), t("a")])]);
-            running.applied(good).await;
+            // Once it is flushed, the target is not asked for that any more, which would let nothing be sent meanwhile.
+            running.until(|status| status.checkpoint_lsn == Some(good)).await;
             let conninfo = rig.cluster.conninfo(&rig.database);
             let conninfo = conninfo.to_string().parse().expect("a connection string");
             let mut blocker = connection::Wire::connect(&conninfo, &[]).await.expect("a session");
@@ -200,7 +204,7 @@ async fn what_is_on_its_way_behind_a_batch_that_fails_is_not_applied() {
             answers(&rig, waiting, "1").await;
             running.status.mark_unchanged();
             let last = rig.transaction(&[], &[items.insert(&[t("3"), t("c")])]);
-            running.status.changed().await.expect("a task"); // it is being sent
+            patiently(running.status.changed()).await.expect("sent in time").expect("a task");
             blocker.simple_query("SELECT pg_advisory_unlock(2)").await.expect("unlocked");
             let why = running.state(State::Stopped).await.last_error.expect("an error");
             assert_eq!((why.lsn, why.sqlstate.as_deref()), (Some(bad), Some("P0001")), "{trigger}");
@@ -212,5 +216,32 @@ async fn what_is_on_its_way_behind_a_batch_that_fails_is_not_applied() {
             running.stop().await;
             assert_eq!(rig.sql("SELECT id FROM items ORDER BY id"), "1\n2\n3");
         }
+    }
+}
+
+/// What is committed is told at once, though what was sent behind it, or is being sent, waits for somebody's lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_applied_as_soon_as_it_is_committed_whatever_waits_behind_it() {
+    for rows in [1, 300] {
+        let mut rig = Rig::new(SCHEMA).await;
+        rig.sql("INSERT INTO items VALUES (1000, 'a')");
+        let items = items();
+        let conninfo = rig.cluster.conninfo(&rig.database).to_string().parse().expect("a connection string");
+        let mut blocker = connection::Wire::connect(&conninfo, &[]).await.expect("a session");
+        blocker.simple_query("BEGIN; UPDATE items SET v = 'locked' WHERE id = 1000").await.expect("a lock");
+        rig.batch_max_rows = 1;
+        let free = rig.transaction(&[&items], &[items.insert(&[t("0"), t("a")])]);
+        let mut changes = vec![items.update(&[t("1000"), t("b")])];
+        changes.extend((1..rows).map(|id: i32| items.insert(&[t(id.to_string()), t("a")])));
+        let blocked = rig.transaction(&[], &changes);
+        let mut running = rig.start();
+        running.applied(free).await;
+        let oldest = running.status.borrow().oldest_unapplied;
+        assert!(oldest.is_some(), "the one behind it is not applied");
+        blocker.simple_query("COMMIT").await.expect("released");
+        running.applied(blocked).await;
+        running.stop().await;
+        assert_eq!(rig.seen.transactions.load(Ordering::SeqCst), 2);
+        assert_eq!(rig.sql("SELECT count(*) FROM items"), (rows + 1).to_string());
     }
 }
