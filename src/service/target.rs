@@ -29,6 +29,25 @@ pub(crate) struct Target {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// A defect of walcast's has ended what applies to a target.
+fn stop_for_good(target: &str, status: &watch::Sender<Status>, error: &tokio::task::JoinError) {
+    tracing::error!(target, %error, "what applies to the target has ended");
+    let why = StoppedBy {
+        lsn: None,
+        xid: None,
+        relation: None,
+        sqlstate: None,
+        message: "what applies to the target has ended by a defect of walcast".to_owned(),
+        hint: Some(
+            "restart the service: the target goes on from its checkpoint; the log says where it happened".to_owned(),
+        ),
+    };
+    status.send_modify(|status| {
+        (status.state, status.connected) = (State::Stopped, false);
+        status.last_error = Some(why);
+    });
+}
+
 /// What the lag is measured against.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head {
@@ -49,10 +68,14 @@ impl Target {
         let (status_sender, status) = watch::channel(Status::initial());
         let recorder = Arc::new(Recorder::new(&name));
         let (shutdown, label, observer) = (stop.clone(), name.clone(), Arc::clone(&recorder));
+        let last_words = status_sender.clone();
+        let run = applier::run(options, log, desired_receiver, command_receiver, status_sender, observer, shutdown);
         let task = tokio::spawn(async move {
-            let run = applier::run(options, log, desired_receiver, command_receiver, status_sender, observer, shutdown);
-            if let Err(error) = run.await {
-                tracing::error!(target = label, error = with_causes(&error), "cannot apply");
+            // A task of its own, so that a panic ends only that, and is seen.
+            match tokio::spawn(run).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(target = label, error = with_causes(&error), "cannot apply"),
+                Err(error) => stop_for_good(&label, &last_words, &error),
             }
         });
         Target { name, desired, commands, status, recorder, stop, tasks: vec![task] }
@@ -221,6 +244,16 @@ fn error_text(error: &StoppedBy) -> String {
 mod tests {
     use super::*;
     use decoder::Xid;
+
+    #[tokio::test]
+    async fn a_target_whose_task_has_panicked_is_shown_as_stopped() {
+        let panicked = tokio::spawn(async { panic!("a test's") }).await.unwrap_err();
+        let (sender, status) = watch::channel(Status { connected: true, ..Status::initial() });
+        stop_for_good("berlin", &sender, &panicked);
+        let last = status.borrow().clone();
+        assert_eq!((last.state, last.connected), (State::Stopped, false));
+        assert!(last.last_error.unwrap().hint.unwrap().starts_with("restart the service"));
+    }
 
     #[test]
     fn lag_is_never_negative_nor_less_than_the_silence() {
