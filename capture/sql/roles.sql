@@ -69,17 +69,24 @@ create or replace function walcast.tick_roles() returns jsonb[] language plpgsql
 declare
     done boolean;
     print text := walcast.roles_print();
+    sent boolean := exists (select from walcast.seen s where s.name = 'roles of tick' and s.value = print);
     changes jsonb[];
 begin
-    if exists (select from walcast.seen s where s.name in ('roles', 'roles of tick') and s.value = print) then
+    if exists (select from walcast.seen s where s.name = 'roles' and s.value = print) then
         return '{}';
     end if;
     changes := walcast.differences(walcast.role_keys());
+    -- Only one of the two is kept: roles that are dropped again bring back the print of before them.
     if pg_try_advisory_xact_lock(1463897164, 1) then
         done := walcast.store(changes);
+        delete from walcast.seen where name = 'roles of tick';
         insert into walcast.seen (name, value) values ('roles', print) on conflict (name) do update set value = excluded.value;
-    else
+    elsif not sent then
+        delete from walcast.seen where name = 'roles';
         insert into walcast.seen (name, value) values ('roles of tick', print) on conflict (name) do update set value = excluded.value;
+    end if;
+    if sent then
+        return '{}';
     end if;
     -- a role that was dropped and made again is, to targets, one that was altered
     return array(select c.change from unnest(changes) with ordinality c (change, n)

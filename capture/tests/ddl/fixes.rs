@@ -202,3 +202,29 @@ async fn labels_of_roles_are_told_of_by_the_next_look() {
     let told = captured(&client).await.join(" ");
     assert!(told.contains("unsupported [\"SECURITY LABELS of roles, databases and tablespaces\"]"), "{told}");
 }
+
+/// What a tick sends beside a command that is just keeping roles in the shadow does not hide what follows: dropped again,
+/// roles add up to what they did before.
+#[tokio::test]
+async fn a_role_that_was_told_beside_a_command_and_dropped_again_is_told_to_be_dropped() {
+    let (server, mut client) = source(&Capture::default()).await;
+    tick(&mut client, false).await;
+    captured(&client).await;
+    let mut command = crate::source::connect(&server, None).await;
+    client.batch_execute("create role brief").await.unwrap();
+    let open = command.transaction().await.unwrap();
+    open.batch_execute("create table t (a int); grant select on t to brief").await.unwrap();
+    tick(&mut client, false).await;
+    assert_eq!(captured(&client).await, ["create ROLE brief"]);
+    tick(&mut client, false).await;
+    open.commit().await.unwrap();
+    tick(&mut client, false).await;
+    let commands = captured(&client).await;
+    assert!(commands.iter().all(|told| told.contains("TABLE public.t")), "{commands:#?}");
+    client.batch_execute("drop table t; drop role brief").await.unwrap();
+    captured(&client).await;
+    tick(&mut client, false).await;
+    assert_eq!(captured(&client).await, ["drop ROLE brief"]);
+    tick(&mut client, false).await;
+    assert_eq!(captured(&client).await, [""; 0]);
+}
