@@ -2,7 +2,7 @@
 drop event trigger if exists walcast_ddl_end;
 drop event trigger if exists walcast_drop;
 drop event trigger if exists walcast_rewrite;
-drop table if exists walcast.shadow, walcast.shadow_index, walcast.secret, walcast.rewritten, walcast.seen, walcast.sequence_seen, walcast.installed, walcast.published, walcast.selected;
+drop table if exists walcast.shadow, walcast.told, walcast.shadow_index, walcast.secret, walcast.rewritten, walcast.seen, walcast.sequence_seen, walcast.installed, walcast.published, walcast.selected;
 do $$
 declare
     f text;

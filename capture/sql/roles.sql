@@ -41,6 +41,15 @@ begin
 end
 $$;
 
+create or replace function walcast.note_told(changes jsonb[]) returns boolean language plpgsql as $$
+begin
+    insert into walcast.told (oid, state)
+        select (c ->> 'oid')::oid, c -> 'after' from unnest(changes) c
+         where c ->> 'class' = 'pg_authid' and c -> 'before' = 'null' and c -> 'after' <> 'null';
+    return found;
+end
+$$;
+
 -- Changes of roles. One transaction at a time keeps them in the shadow, so that no command waits for another
 -- one's transaction to end; the others only send them. Nothing but a tick can send what another repeats for ever.
 create or replace function walcast.role_changes() returns jsonb[] language plpgsql as $$
@@ -58,6 +67,8 @@ begin
     if keeps then
         done := walcast.store(changes);
         insert into walcast.seen (name, value) values ('role names', print) on conflict (name) do update set value = excluded.value;
+    else
+        done := walcast.note_told(changes);
     end if;
     return changes;
 end
@@ -71,23 +82,30 @@ declare
     print text := walcast.roles_print();
     sent boolean := exists (select from walcast.seen s where s.name = 'roles of tick' and s.value = print);
     changes jsonb[];
+    gone jsonb[] := '{}';
 begin
-    if exists (select from walcast.seen s where s.name = 'roles' and s.value = print) then
+    if exists (select from walcast.seen s where s.name = 'roles' and s.value = print) and not exists (select from walcast.told) then
         return '{}';
     end if;
     changes := walcast.differences(walcast.role_keys());
     -- Only one of the two is kept: roles that are dropped again bring back the print of before them.
     if pg_try_advisory_xact_lock(1463897164, 1) then
+        -- told, kept by nobody, and gone
+        gone := array(
+            select distinct on (t.oid) jsonb_build_object('class', 'pg_authid', 'oid', t.oid::bigint, 'before', t.state, 'after', null)
+              from walcast.told t
+             where not exists (select from walcast.shadow s where s.class = 'pg_authid'::regclass and s.oid = t.oid)
+               and not exists (select from pg_authid a where a.oid = t.oid) order by t.oid);
         done := walcast.store(changes);
+        delete from walcast.told;
         delete from walcast.seen where name = 'roles of tick';
         insert into walcast.seen (name, value) values ('roles', print) on conflict (name) do update set value = excluded.value;
     elsif not sent then
         delete from walcast.seen where name = 'roles';
         insert into walcast.seen (name, value) values ('roles of tick', print) on conflict (name) do update set value = excluded.value;
+        done := walcast.note_told(changes);
     end if;
-    if sent then
-        return '{}';
-    end if;
+    changes := case when sent then '{}' else changes end || gone;
     -- a role that was dropped and made again is, to targets, one that was altered
     return array(select c.change from unnest(changes) with ordinality c (change, n)
                   where c.change -> 'after' <> 'null' or not exists (select from pg_authid a where a.rolname = c.change -> 'before' ->> 'name') order by c.n);

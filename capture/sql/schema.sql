@@ -8,6 +8,14 @@ create table if not exists walcast.shadow (
     primary key (class, oid)
 );
 
+-- Roles that were told to be there by somebody who could not keep them in the shadow. The key is not the role's: nobody
+-- waits for anybody.
+create table if not exists walcast.told (
+    id bigint generated always as identity primary key,
+    oid oid not null,
+    state jsonb not null
+);
+
 -- To which table an index belongs that no constraint owns: DROP INDEX does not tell.
 create table if not exists walcast.shadow_index (
     index oid primary key,

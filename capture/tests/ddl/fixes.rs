@@ -228,3 +228,35 @@ async fn a_role_that_was_told_beside_a_command_and_dropped_again_is_told_to_be_d
     tick(&mut client, false).await;
     assert_eq!(captured(&client).await, [""; 0]);
 }
+
+/// Neither is it forgotten when nobody ever kept it: made after the command had looked, told by a tick or by another
+/// command, and dropped while the first one is still open.
+#[tokio::test]
+async fn a_role_that_came_and_went_beside_an_open_command_is_told_to_be_dropped() {
+    let (server, mut client) = source(&Capture::default()).await;
+    for told_by in ["a tick", "a command"] {
+        client.batch_execute("create role kept").await.unwrap();
+        let mut command = crate::source::connect(&server, None).await;
+        let open = command.transaction().await.unwrap();
+        open.batch_execute("create table t (a int)").await.unwrap();
+        client.batch_execute("create role brief").await.unwrap();
+        match told_by {
+            "a tick" => drop(tick(&mut client, false).await),
+            _ => client.batch_execute("create table u (a int); drop table u").await.unwrap(),
+        }
+        let told = captured(&client).await;
+        assert!(told.iter().any(|told| told.contains("create ROLE brief")), "{told_by}: {told:#?}");
+        client.batch_execute("drop role brief").await.unwrap();
+        tick(&mut client, false).await;
+        open.rollback().await.unwrap();
+        captured(&client).await;
+        tick(&mut client, false).await;
+        let told = captured(&client).await;
+        assert!(told.iter().any(|told| told.contains("drop ROLE brief")), "{told_by}: {told:#?}");
+        client.batch_execute("drop role kept").await.unwrap();
+        tick(&mut client, false).await;
+        assert_eq!(captured(&client).await, ["drop ROLE kept"], "{told_by}");
+        tick(&mut client, false).await;
+        assert_eq!(captured(&client).await, [""; 0], "{told_by}");
+    }
+}
