@@ -99,9 +99,9 @@ impl Feed {
         Ok(Feed { cursor, after, rest: None, appended })
     }
 
-    /// Whether a transaction is already applied.
-    pub(crate) fn is_before(&self, info: &TransactionInfo) -> bool {
-        info.end_lsn <= self.after
+    /// Transactions that end here or before are already applied.
+    pub(crate) fn after(&self) -> Lsn {
+        self.after
     }
 
     /// What is in the log now, up to the limits; perhaps nothing.
@@ -159,7 +159,7 @@ impl Feed {
         let mut at = start;
         for piece in frame.pieces().skip(start) {
             let info = piece.info();
-            let alone = limits.alone == Some(info.end_lsn) || piece.has_messages() && !self.is_before(&info);
+            let alone = limits.alone == Some(info.end_lsn) || piece.has_messages() && info.end_lsn > self.after;
             if alone && piece.is_first() && !batch.transactions.is_empty() {
                 return (at, true);
             }
@@ -168,7 +168,7 @@ impl Feed {
                 return (at, true);
             }
             at += 1;
-            if self.is_before(&info) {
+            if info.end_lsn <= self.after {
                 continue;
             }
             batch.progress = None;

@@ -3,7 +3,7 @@
 use decoder::{Change, RelationId};
 use segment_log::Record;
 
-use crate::batch::{Feed, Part};
+use crate::batch::Part;
 use crate::error::Error;
 use crate::net::{self, NotNettable, Plan};
 use crate::target::{BatchError, Target};
@@ -31,12 +31,7 @@ enum Add {
 
 impl Target {
     /// The net tier's walk: stretch by stretch, so that its memory is bounded.
-    pub(crate) async fn walk_netting(
-        &mut self,
-        parts: &[Part],
-        walk: &mut Walk,
-        feed: &Feed,
-    ) -> Result<(), BatchError> {
+    pub(crate) async fn walk_netting(&mut self, parts: &[Part], walk: &mut Walk) -> Result<(), BatchError> {
         let mut rest = parts;
         while !rest.is_empty() {
             let (mut bytes, segment) = (0, rest.first().map(|part| part.segment));
@@ -45,13 +40,13 @@ impl Target {
                 bytes <= net::STRETCH_BYTES && Some(part.segment) == segment
             };
             let (stretch, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            self.walk_stretch(stretch, walk, feed).await?;
+            self.walk_stretch(stretch, walk).await?;
             rest = after;
         }
         Ok(())
     }
 
-    async fn walk_stretch(&mut self, parts: &[Part], walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
+    async fn walk_stretch(&mut self, parts: &[Part], walk: &mut Walk) -> Result<(), BatchError> {
         let mut gathering = Gathering::default();
         if let Some(part) = parts.first() {
             self.relations.enter(part.segment);
@@ -61,7 +56,7 @@ impl Target {
                 self.describe_gathered(relation, message, walk, &mut gathering).await?;
             }
             for piece in part.pieces() {
-                let done = walk.enter(&piece, feed);
+                let done = walk.enter(&piece);
                 for record in piece.records() {
                     self.gather(record, done, walk, &mut gathering).await?;
                 }

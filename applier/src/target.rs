@@ -106,14 +106,14 @@ impl Target {
     ) -> Result<Sent, BatchError> {
         let started = Instant::now();
         let guard = crate::ordered::guard_for(tier, batch);
-        let mut walk = Walk::new(tier, guard);
+        let mut walk = Walk::new(tier, guard, feed.after());
         loop {
             let parts = std::mem::take(&mut batch.parts);
             if tier == Tier::Net {
-                self.walk_netting(&parts, &mut walk, feed).await?;
+                self.walk_netting(&parts, &mut walk).await?;
             } else {
                 for part in &parts {
-                    self.walk(part, &mut walk, feed).await?;
+                    self.walk(part, &mut walk).await?;
                 }
             }
             drop(parts);

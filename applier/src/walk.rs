@@ -1,9 +1,9 @@
 //! The walk over a batch's changes, shared by the tiers, and what it has to know of their tables.
 
-use decoder::RelationId;
+use decoder::{Lsn, RelationId};
 use segment_log::{FrameKind, Piece, Record, TransactionInfo};
 
-use crate::batch::{Feed, Part};
+use crate::batch::Part;
 use crate::catalog::{COLUMNS_QUERY, TABLE_QUERY, TableRow};
 use crate::error::Error;
 use crate::mapping::{self, Mapping};
@@ -20,6 +20,8 @@ use crate::write::Group;
 pub(crate) struct Walk {
     tier: Tier,
     pub(crate) guard: Guard,
+    /// Transactions up to here are passed over.
+    after: Lsn,
     pub(crate) begun: bool,
     pub(crate) changes: Counts,
     /// Transactions met so far.
@@ -34,10 +36,11 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    pub(crate) fn new(tier: Tier, guard: Guard) -> Walk {
+    pub(crate) fn new(tier: Tier, guard: Guard, after: Lsn) -> Walk {
         Walk {
             tier,
             guard,
+            after,
             begun: false,
             changes: Counts::default(),
             met: 0,
@@ -49,9 +52,9 @@ impl Walk {
     }
 
     /// Comes to a piece; says whether the target has it already.
-    pub(crate) fn enter(&mut self, piece: &Piece<'_>, feed: &Feed) -> bool {
+    pub(crate) fn enter(&mut self, piece: &Piece<'_>) -> bool {
         let info = piece.info();
-        let done = feed.is_before(&info);
+        let done = info.end_lsn <= self.after;
         if !done && piece.is_first() {
             self.met += 1;
             self.info = Some(info);
@@ -72,7 +75,7 @@ impl Walk {
 }
 
 impl Target {
-    pub(crate) async fn walk(&mut self, part: &Part, walk: &mut Walk, feed: &Feed) -> Result<(), BatchError> {
+    pub(crate) async fn walk(&mut self, part: &Part, walk: &mut Walk) -> Result<(), BatchError> {
         self.relations.enter(part.segment);
         if part.frame().kind() == FrameKind::Descriptors {
             for (relation, message) in part.frame().descriptors() {
@@ -82,7 +85,7 @@ impl Target {
         }
         let mut group = Group::default();
         for piece in part.pieces() {
-            let done = walk.enter(&piece, feed);
+            let done = walk.enter(&piece);
             for record in piece.records() {
                 self.record(record, done, walk, &mut group).await?;
             }
