@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::error::Error;
 
 /// Some pieces of one frame, or the frame's descriptions of relations.
+#[derive(Clone)]
 pub(crate) struct Part {
     frame: Arc<Frame>,
     pieces: Range<usize>,
@@ -25,6 +26,16 @@ impl Part {
     /// The frame, for its descriptors.
     pub(crate) fn frame(&self) -> &Frame {
         &self.frame
+    }
+
+    /// Which of the frame's pieces.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.pieces.clone()
+    }
+
+    /// Others of the same frame.
+    pub(crate) fn slice(&self, pieces: Range<usize>) -> Part {
+        Part { pieces, ..self.clone() }
     }
 
     /// The pieces, in commit order.

@@ -19,6 +19,8 @@
 //! An origin moves only with transactions that have an xid; `pg_current_xact_id()` gives one to a batch that changed
 //! nothing, because a trigger filtered its rows or because it is only there to move the checkpoint.
 //!
+//! Workers (`parallel/`) have a row each, whatever the target's own place is: the target is at the greatest of all.
+//!
 //! # Flushed
 //!
 //! Sessions commit with `synchronous_commit = off`. The target's insert position is taken after a commit; once its flush
@@ -33,12 +35,14 @@ use crate::catalog::text;
 use crate::copied;
 use crate::error::Error;
 use crate::pipeline::Expect;
-use crate::session::{ADVANCE, Session};
+use crate::session::{Fixed, Session};
 use crate::status::Identity;
 
 /// The first server version whose origins also move when a transaction aborts.
 const ORIGINS_MOVE_ON_ABORT: u32 = 160_000;
 
+const INT4: u32 = 23;
+const XID8: u32 = 5069;
 const PG_LSN: u32 = 3220;
 const TIMESTAMPTZ: u32 = 1184;
 const TEXT: u32 = 25;
@@ -48,6 +52,21 @@ const ORIGIN_ADVANCE: &str = "SELECT 1/(pg_replication_origin_progress($4, false
 const TABLE_ADVANCE: &str = "WITH c AS (UPDATE walcast.checkpoint SET lsn = $1, commit_time = $2, applied_at = now() \
      WHERE ctid = current_setting('walcast.place')::tid AND lsn = $3 AND system_id = $4 AND slot = $5 RETURNING ctid) \
      SELECT set_config('walcast.place', (array_agg(ctid))[1]::text, false), 1/(count(*) = 1)::int FROM c";
+
+/// The name of the checkpoint's statement, and those of a worker's turns.
+const ADVANCE: &str = "wp";
+const TAKE: &str = "wt";
+const AWAIT: &str = "ww";
+
+const BY_ORIGIN: Fixed = (ADVANCE, ORIGIN_ADVANCE, &[PG_LSN, TIMESTAMPTZ, PG_LSN, TEXT]);
+const BY_ROW: Fixed = (ADVANCE, TABLE_ADVANCE, &[PG_LSN, TIMESTAMPTZ, PG_LSN, TEXT, TEXT]);
+const TAKE_TURN: Fixed = (TAKE, "SELECT pg_advisory_xact_lock($1, $2), pg_current_xact_id()", &[INT4, INT4]);
+// A lock goes after its transaction's end is seen by all.
+const AWAIT_TURN: Fixed = (
+    AWAIT,
+    "SELECT pg_advisory_xact_lock_shared($1, $2), 1/(pg_xact_status($3) = 'committed')::int",
+    &[INT4, INT4, XID8],
+);
 
 /// Makes what walcast keeps on a target.
 pub(crate) const TABLES: &str = "\
@@ -122,11 +141,27 @@ impl Checkpoint {
         Ok(Checkpoint { place, lsn, sent: lsn, flushed: None, pending: None })
     }
 
-    /// The statement that moves it, for [`Session::prepare_fixed`].
-    pub(crate) fn statement(&self) -> (&'static str, &'static [u32]) {
+    /// Makes one for a worker ([`Identity::worker`]) of a target that is at `lsn`, and takes hold of it.
+    ///
+    /// # Errors
+    /// Another session holds it.
+    pub(crate) async fn open_worker(session: &mut Session, worker: &Identity, lsn: Lsn) -> Result<Checkpoint, Error> {
+        make_tables(session).await?;
+        lock(session, worker).await?;
+        let sql = "INSERT INTO walcast.checkpoint (system_id, slot, lsn) VALUES ($1, $2, $3::text::pg_lsn) \
+            ON CONFLICT (system_id, slot) DO UPDATE SET lsn = excluded.lsn, applied_at = now()";
+        let (system_id, slot) = (worker.system_id.to_string(), worker.slot.clone());
+        session.query(sql, &[&system_id, &slot, &lsn.to_string()]).await?;
+        let place = Place::Row { system_id, slot };
+        read(session, &place).await?; // for its place
+        Ok(Checkpoint { place, lsn, sent: lsn, flushed: None, pending: None })
+    }
+
+    /// The statements of its transactions, for [`Session::prepare_fixed`].
+    pub(crate) fn statements(&self) -> &'static [Fixed] {
         match self.place {
-            Place::Origin { .. } => (ORIGIN_ADVANCE, &[PG_LSN, TIMESTAMPTZ, PG_LSN, TEXT]),
-            Place::Row { .. } => (TABLE_ADVANCE, &[PG_LSN, TIMESTAMPTZ, PG_LSN, TEXT, TEXT]),
+            Place::Origin { .. } => &[BY_ORIGIN],
+            Place::Row { .. } => &[BY_ROW, TAKE_TURN, AWAIT_TURN],
         }
     }
 
@@ -178,10 +213,78 @@ impl Checkpoint {
     }
 }
 
+/// The place of a worker's transaction among those that are to commit one after the other: an advisory lock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    stream: i32,
+    number: i32,
+}
+
+impl Turn {
+    /// Of a session's first unit.
+    pub(crate) fn first(identity: &Identity) -> Turn {
+        // Of the checkpoint's key another half than the low one, by which locks of two numbers are mostly told apart.
+        Turn { stream: (lock_key(identity) >> 32) as i32, number: 0 }
+    }
+
+    /// This one; the next time the one after.
+    pub(crate) fn next(&mut self) -> Turn {
+        self.number = self.number.wrapping_add(1);
+        *self
+    }
+
+    /// Writes the statement that takes it, as the first after BEGIN; [`Session::wait_for_xid`] has the answer.
+    pub(crate) fn write_take(self, session: &mut Session) -> Result<(), Error> {
+        let (stream, number) = (self.stream.to_be_bytes(), self.number.to_be_bytes());
+        session.bind(TAKE, &[1, 1], &[&stream, &number], Expect::Turn)
+    }
+
+    /// Writes the statement that waits for the end of the one before, which transaction `xid` has taken, and fails unless
+    /// that was committed.
+    pub(crate) fn write_await_before(self, session: &mut Session, xid: u64) -> Result<(), Error> {
+        let (stream, number) = (self.stream.to_be_bytes(), self.number.wrapping_sub(1).to_be_bytes());
+        session.bind(AWAIT, &[1, 1, 1], &[&stream, &number, &xid.to_be_bytes()], Expect::Control)
+    }
+}
+
+/// The greatest position of workers; `None` when there are none.
+///
+/// # Errors
+/// The session of one of them is still alive ([`Error::Fenced`]): it may yet commit.
+pub(crate) async fn left_by_workers(session: &mut Session, identity: &Identity) -> Result<Option<Lsn>, Error> {
+    if !has_table(session).await? {
+        return Ok(None);
+    }
+    let parameters = [&identity.system_id.to_string(), &identity.workers_prefix()];
+    let parameters = parameters.map(String::as_str);
+    let slots = "SELECT slot FROM walcast.checkpoint WHERE system_id = $1 AND starts_with(slot, $2)";
+    for row in session.query(slots, &parameters).await? {
+        let worker = Identity { system_id: identity.system_id, slot: text(&row, 0)?.to_owned() };
+        lock(session, &worker).await?;
+        session.query("SELECT pg_advisory_unlock($1::bigint)", &[&lock_key(&worker).to_string()]).await?;
+    }
+    greatest_of_workers(session, identity).await
+}
+
+async fn greatest_of_workers(session: &mut Session, identity: &Identity) -> Result<Option<Lsn>, Error> {
+    let sql = "SELECT max(lsn) FROM walcast.checkpoint WHERE system_id = $1 AND starts_with(slot, $2)";
+    optional_lsn(&session.query(sql, &[&identity.system_id.to_string(), &identity.workers_prefix()]).await?)
+}
+
+/// Removes the positions of workers, which the target's own has reached.
+pub(crate) async fn forget_workers(session: &mut Session, identity: &Identity) -> Result<(), Error> {
+    let sql = "DELETE FROM walcast.checkpoint WHERE system_id = $1 AND starts_with(slot, $2)";
+    session.query(sql, &[&identity.system_id.to_string(), &identity.workers_prefix()]).await.map(drop)
+}
+
+async fn has_table(session: &mut Session) -> Result<bool, Error> {
+    let tables = session.simple("SELECT to_regclass('walcast.checkpoint') IS NOT NULL").await?;
+    Ok(tables.first().and_then(|row| row.first()?.as_deref()) == Some("t"))
+}
+
 /// Looks for the checkpoint without holding it.
 async fn find(session: &mut Session, identity: &Identity) -> Result<Option<Place>, Error> {
-    let tables = session.simple("SELECT to_regclass('walcast.checkpoint') IS NOT NULL").await?;
-    if tables.first().and_then(|row| row.first()?.as_deref()) == Some("t") {
+    if has_table(session).await? {
         let row = Place::Row { system_id: identity.system_id.to_string(), slot: identity.slot.clone() };
         if read(session, &row).await?.is_some() {
             return Ok(Some(row));
@@ -305,7 +408,9 @@ async fn may_use_origins(session: &mut Session) -> Result<bool, Error> {
 /// Reads the checkpoint without taking hold of it.
 pub(crate) async fn current(session: &mut Session, identity: &Identity) -> Result<Option<Lsn>, Error> {
     let Some(place) = find(session, identity).await? else { return Ok(None) };
-    read(session, &place).await
+    let own = read(session, &place).await?;
+    let workers = if has_table(session).await? { greatest_of_workers(session, identity).await? } else { None };
+    Ok(own.map(|own| workers.map_or(own, |workers| own.max(workers))))
 }
 
 /// Removes the checkpoint; what was skipped stays on record.

@@ -43,6 +43,9 @@ pub enum Error {
     /// Another session holds the checkpoint.
     #[error("another session applies to this target")]
     Fenced,
+    /// What a worker's unit was to follow has failed.
+    #[error("the transaction before failed")]
+    Overtaken,
     /// The checkpoint is not where this session left it.
     #[error("the checkpoint was moved by someone else")]
     CheckpointMoved,

@@ -133,6 +133,9 @@ impl Follower {
         if alone && self.clear_way(following).await? == Way::Back {
             return Ok(());
         }
+        if tier == Tier::Net && self.share(following, &batch).await? {
+            return Ok(());
+        }
         let (state, oldest) = (following.state(batch.at_head), following.oldest().or(batch.oldest()));
         self.status.send_modify(|status| {
             status.oldest_unapplied = oldest;
@@ -141,6 +144,9 @@ impl Follower {
         });
         match following.target.send(&mut following.feed, &mut batch, limits, tier).await {
             Ok(sent) => {
+                if tier == Tier::Net {
+                    following.sharing.netted(&sent);
+                }
                 following.on_way.push_back(OnWay { batch, tier, sent });
                 self.take_commits(following);
             }

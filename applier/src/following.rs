@@ -9,6 +9,7 @@ use segment_log::Log;
 use crate::batch::{Batch, Feed};
 use crate::error::Error;
 use crate::net;
+use crate::parallel::Sharing;
 use crate::pipeline::Transactions;
 use crate::status::{State, Tier};
 use crate::target::{Sent, Target};
@@ -78,6 +79,8 @@ pub(crate) struct Following {
     pub(crate) asked: Instant,
     pub(crate) moved: Instant,
     pub(crate) looked: Instant,
+    /// Workers, where they are wanted.
+    pub(crate) sharing: Sharing,
 }
 
 impl Following {
@@ -99,6 +102,7 @@ impl Following {
             asked: now,
             moved: now,
             looked: now,
+            sharing: Sharing::default(),
         })
     }
 

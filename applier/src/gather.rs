@@ -101,6 +101,7 @@ impl Target {
         if add == Add::Added {
             return if gathering.plan.is_full() { self.write_gathered(walk, gathering).await } else { Ok(()) };
         }
+        walk.in_order += u64::from(change.relation().is_some());
         if add == Add::AfterAllBefore {
             self.write_gathered(walk, gathering).await?;
         }

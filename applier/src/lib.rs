@@ -16,7 +16,8 @@
 //!
 //! # Tiers
 //!
-//! [`Tier::Net`] takes large batches, netted by key and applied as sets; [`Tier::Ordered`] pipelines changes in their
+//! [`Tier::Net`] takes large batches, netted by key and applied as sets; [`Tier::Parallel`], where it is wanted, those that
+//! cannot be netted, by several sessions; [`Tier::Ordered`] pipelines changes in their
 //! order, and is the way of small batches. A batch that fails is tried again by the next tier, down to [`Tier::Single`],
 //! which names the change at fault; where that succeeds (the target's table had been altered, say) the task climbs back.
 //!
@@ -44,6 +45,7 @@ mod net;
 mod observer;
 mod ordered;
 mod owner;
+mod parallel;
 mod pipeline;
 mod relations;
 mod run;

@@ -25,6 +25,13 @@ impl Counts {
         self.inserts + self.updates + self.deletes + self.truncates
     }
 
+    pub(crate) fn add(&mut self, more: &Counts) {
+        self.inserts += more.inserts;
+        self.updates += more.updates;
+        self.deletes += more.deletes;
+        self.truncates += more.truncates;
+    }
+
     pub(crate) fn count(&mut self, change: &Change<'_>) {
         match change {
             Change::Insert { .. } => self.inserts += 1,

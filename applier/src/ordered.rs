@@ -12,12 +12,12 @@ use crate::sql::Guard;
 use crate::status::Tier;
 
 /// At most so many changes are guarded.
-const GUARDED_MAX: usize = 128;
+pub(crate) const GUARDED_MAX: usize = 128;
 
 /// Who checks that changes hit exactly one row.
 pub(crate) fn guard_for(tier: Tier, batch: &Batch) -> Guard {
     match tier {
         Tier::Ordered if !batch.open && batch.changes <= GUARDED_MAX => Guard::Guarded,
-        Tier::Net | Tier::Ordered | Tier::Single => Guard::Plain,
+        Tier::Net | Tier::Parallel | Tier::Ordered | Tier::Single => Guard::Plain,
     }
 }

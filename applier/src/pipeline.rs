@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use connection::{Backend, ServerError, command_tag_rows};
+use connection::{Backend, ServerError, command_tag_rows, data_row};
 
 use crate::error::Error;
 
@@ -31,6 +31,8 @@ pub(crate) enum Expect {
     Control,
     /// The same, of the one that moves the checkpoint.
     Advance,
+    /// The same, of the one that takes a worker's turn: a row whose last field is the transaction's id.
+    Turn,
     /// The same, of COMMIT: the last one of its window.
     Committed,
     /// ReadyForQuery.
@@ -67,6 +69,7 @@ pub(crate) struct Pipeline {
     /// In the window that is being answered.
     commits: usize,
     committed: usize,
+    xid: Option<u64>,
 }
 
 impl Pipeline {
@@ -111,12 +114,18 @@ impl Pipeline {
         std::mem::take(&mut self.committed)
     }
 
+    /// The id that a turn's row named, once.
+    pub(crate) fn take_xid(&mut self) -> Option<u64> {
+        self.xid.take()
+    }
+
     /// Takes one message of the target.
     pub(crate) fn accept(&mut self, message: Backend<'_>) -> Result<(), Error> {
         match message.tag {
             b'C' | b'I' => self.complete(message.body)?,
             b'E' => self.refuse(message.body)?,
             b'Z' => self.end_window()?,
+            b'D' if self.waiting.front() == Some(&Expect::Turn) => self.xid = last_number(message.body),
             b'1' | b'2' | b'3' | b'n' | b't' | b'T' | b'D' | b'G' => {}
             _ => return Err(Error::Answer("a message that no statement asked for")),
         }
@@ -127,7 +136,7 @@ impl Pipeline {
         match self.waiting.pop_front() {
             Some(Expect::OneRow(transactions)) => self.check_rows(tag, 1, transactions),
             Some(Expect::Rows(expected, transactions)) => self.check_rows(tag, expected, transactions),
-            Some(Expect::Done(_) | Expect::Control | Expect::Advance) => {}
+            Some(Expect::Done(_) | Expect::Control | Expect::Advance | Expect::Turn) => {}
             // Of a transaction that has failed it is a ROLLBACK.
             Some(Expect::Committed) if tag == b"COMMIT\0" => self.commits += 1,
             Some(Expect::Committed) => return Err(Error::Answer("a transaction was not committed")),
@@ -179,6 +188,11 @@ impl Pipeline {
         self.committed += std::mem::take(&mut self.commits);
         Ok(())
     }
+}
+
+/// The last field of a row, where that is a number.
+fn last_number(row: &[u8]) -> Option<u64> {
+    std::str::from_utf8(data_row(row).last()??).ok()?.parse().ok()
 }
 
 #[cfg(test)]

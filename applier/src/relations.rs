@@ -1,5 +1,7 @@
 //! The relations that the log has described, and how each goes to the target.
 
+use std::sync::Arc;
+
 use decoder::{Change, RelationId};
 use hashbrown::HashMap;
 
@@ -31,11 +33,12 @@ pub(crate) struct Relations {
     counted: Vec<(String, u64)>,
     /// Statements on the target with names of ours; also those of mappings that are gone.
     pub(crate) statements: usize,
+    generation: u64,
 }
 
 struct Described {
     /// The Relation message; decoded again when needed, which is seldom.
-    message: Vec<u8>,
+    message: Arc<[u8]>,
     mapped: Option<Mapped>,
 }
 
@@ -59,16 +62,16 @@ impl Relations {
     /// Takes a Relation message; one that says nothing new costs a comparison. True when it changed something known.
     pub(crate) fn describe(&mut self, relation: RelationId, message: &[u8]) -> bool {
         if let Some(known) = self.described.get_mut(&relation) {
-            if known.message == message {
+            if *known.message == *message {
                 return false;
             }
             self.mapped -= usize::from(known.mapped.take().is_some());
             self.bytes = self.bytes + message.len() - known.message.len();
-            known.message = message.to_vec();
+            known.message = message.into();
             return true;
         }
         self.bytes += message.len();
-        self.described.insert(relation, Described { message: message.to_vec(), mapped: None });
+        self.described.insert(relation, Described { message: message.into(), mapped: None });
         false
     }
 
@@ -81,6 +84,17 @@ impl Relations {
     pub(crate) fn mapped_and_counter(&mut self, relation: RelationId) -> Option<(&mut Mapped, &mut usize)> {
         let mapped = self.described.get_mut(&relation)?.mapped.as_mut()?;
         Some((mapped, &mut self.statements))
+    }
+
+    /// The Relation message.
+    pub(crate) fn description(&self, relation: RelationId) -> Result<Arc<[u8]>, Error> {
+        let known = self.described.get(&relation).ok_or(Error::UnknownRelation(relation))?;
+        Ok(known.message.clone())
+    }
+
+    /// Another one when what was learnt from the target was forgotten.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// What the log says of the relation.
@@ -132,6 +146,7 @@ impl Relations {
     pub(crate) fn forget_target(&mut self) {
         self.described.values_mut().for_each(|known| known.mapped = None);
         (self.mapped, self.statements) = (0, 0);
+        self.generation += 1;
         self.touched.clear();
     }
 
@@ -143,7 +158,7 @@ impl Relations {
 
     /// Forgets everything, also what the log described.
     pub(crate) fn clear(&mut self) {
-        *self = Relations::default();
+        *self = Relations { generation: self.generation + 1, ..Relations::default() };
     }
 
     /// Counts changes of a mapped relation.

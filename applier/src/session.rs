@@ -38,11 +38,11 @@ const SETTINGS: &[(&str, &str)] = &[
     ("tcp_keepalives_count", "3"),
 ];
 
-/// Statements that every batch uses, by name.
-const BEGIN: (&str, &str) = ("wb", "BEGIN");
-const COMMIT: (&str, &str) = ("wc", "COMMIT");
-/// The name of the checkpoint's statement.
-pub(crate) const ADVANCE: &str = "wp";
+/// A statement that every batch uses: its name, its text, and its parameters' types.
+pub(crate) type Fixed = (&'static str, &'static str, &'static [u32]);
+
+const BEGIN: Fixed = ("wb", "BEGIN", &[]);
+const COMMIT: Fixed = ("wc", "COMMIT", &[]);
 
 /// A session of its own on the target.
 pub(crate) struct Session {
@@ -139,11 +139,11 @@ impl Session {
     }
 
     /// Prepares the statements that every batch uses.
-    pub(crate) async fn prepare_fixed(&mut self, advance: (&str, &[u32])) -> Result<(), Error> {
+    pub(crate) async fn prepare_fixed(&mut self, others: &[Fixed]) -> Result<(), Error> {
         let out = self.wire.out();
-        let (sql, types) = advance;
-        [(BEGIN.0, BEGIN.1, &[][..]), (COMMIT.0, COMMIT.1, &[][..]), (ADVANCE, sql, types)]
-            .into_iter()
+        [BEGIN, COMMIT]
+            .iter()
+            .chain(others)
             .try_for_each(|(name, sql, types)| frontend::parse(name, sql, types.iter().copied(), out))
             .map_err(|error| Error::Wire(WireError::Encode(error)))?;
         self.send_window().await?;
@@ -232,6 +232,19 @@ impl Session {
             self.accept_one().await?;
         }
         Ok(())
+    }
+
+    /// Waits for the answer to [`Expect::Turn`]; `None` once something has failed.
+    pub(crate) async fn wait_for_xid(&mut self) -> Result<Option<u64>, Error> {
+        loop {
+            if let Some(xid) = self.pipeline.take_xid() {
+                return Ok(Some(xid));
+            }
+            if self.pipeline.has_failed() {
+                return Ok(None);
+            }
+            self.accept_some().await?;
+        }
     }
 
     /// Waits for answers to what was sent; takes all that have come. Cancel-safe.

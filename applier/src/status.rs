@@ -29,6 +29,18 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Whose checkpoint a worker has: the target is at the greatest of these and its own. No slot has such a name, nor has a
+    /// lane, whose table's name is quoted.
+    pub(crate) fn worker(&self, number: u32) -> Identity {
+        Identity { system_id: self.system_id, slot: format!("{}{number}", self.workers_prefix()) }
+    }
+
+    pub(crate) fn workers_prefix(&self) -> String {
+        format!("{} #", self.slot)
+    }
+}
+
 impl From<&segment_log::Identity> for Identity {
     fn from(log: &segment_log::Identity) -> Identity {
         Identity { system_id: log.system_id, slot: log.slot.clone() }
@@ -46,6 +58,8 @@ pub struct TargetOptions {
     pub identity: Identity,
     /// A batch ends with the transaction that reaches this many rows.
     pub batch_max_rows: u32,
+    /// So many sessions beside the first may apply what cannot be netted: fewer than 2 are none.
+    pub workers: u32,
     /// How DDL is applied.
     pub ddl: DdlOptions,
     /// Only this table (schema, name) is applied to, and everything else passed over: see [`Identity::lane`].
@@ -175,6 +189,8 @@ impl fmt::Display for State {
 pub enum Tier {
     /// Netted by key, as sets.
     Net,
+    /// By several sessions, committed in source order.
+    Parallel,
     /// In source order, pipelined.
     Ordered,
     /// One transaction, one statement at a time.
@@ -186,6 +202,7 @@ impl Tier {
     pub fn as_str(self) -> &'static str {
         match self {
             Tier::Net => "net",
+            Tier::Parallel => "parallel",
             Tier::Ordered => "ordered",
             Tier::Single => "single",
         }

@@ -45,6 +45,8 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) changes: Counts,
+    /// Row changes that the net tier wrote in order.
+    pub(crate) in_order: u64,
     /// Changes per table.
     pub(crate) tables: Vec<(String, u64)>,
     pub(crate) ddl: DdlReport,
@@ -77,10 +79,41 @@ impl Target {
             true => Waiting::Not,
             false => Waiting::look(&mut session, &options.identity).await?,
         };
-        session.prepare_fixed(checkpoint.statement()).await?;
+        session.prepare_fixed(checkpoint.statements()).await?;
         let token = (options.ddl.token)().await;
         let (relations, options, log) = (Relations::default(), options.clone(), log.clone());
+        let mut target = Target { session, checkpoint, relations, filter, options, log, ddl: None, token, waiting };
+        target.take_over_from_workers().await?;
+        Ok(target)
+    }
+
+    /// Another session to the same target, for units of its batches; the first one is at `lsn`, with nothing on its way.
+    pub(crate) async fn connect_worker(
+        options: &TargetOptions,
+        log: &Log,
+        number: u32,
+        lsn: Lsn,
+    ) -> Result<Target, Error> {
+        let (name, identity) = (format!("{} worker {number}", options.name), options.identity.worker(number));
+        let options = TargetOptions { name, identity, ..options.clone() };
+        let mut session = Session::connect(&options.conninfo, &options.name).await?;
+        let checkpoint = Checkpoint::open_worker(&mut session, &options.identity, lsn).await?;
+        session.prepare_fixed(checkpoint.statements()).await?;
+        let token = (options.ddl.token)().await;
+        let (filter, waiting) = (Filter::default(), Waiting::Not);
+        let (relations, log) = (Relations::default(), log.clone());
         Ok(Target { session, checkpoint, relations, filter, options, log, ddl: None, token, waiting })
+    }
+
+    /// A session that ended while workers were at it left the checkpoint behind theirs.
+    async fn take_over_from_workers(&mut self) -> Result<(), Error> {
+        let Some(lsn) = checkpoint::left_by_workers(&mut self.session, &self.options.identity).await? else {
+            return Ok(());
+        };
+        if lsn > self.checkpoint.lsn {
+            self.move_checkpoint(lsn, PgTimestamp(0)).await?;
+        }
+        checkpoint::forget_workers(&mut self.session, &self.options.identity).await
     }
 
     /// Reads anew, between two batches, what is to be passed over.
@@ -129,7 +162,8 @@ impl Target {
             self.finish(last, guard).await?;
         }
         let tables = self.relations.take_counts();
-        Ok(Sent { changes: walk.changes, tables, ddl: walk.ddl, wrote: walk.begun, started })
+        let Walk { changes, in_order, ddl, begun: wrote, .. } = walk;
+        Ok(Sent { changes, in_order, tables, ddl, wrote, started })
     }
 
     async fn finish(&mut self, last: &TransactionInfo, guard: Guard) -> Result<(), BatchError> {
@@ -142,7 +176,7 @@ impl Target {
         Ok(self.send_commit(last.end_lsn, last.commit_time).await?)
     }
 
-    async fn send_commit(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
+    pub(crate) async fn send_commit(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
         self.checkpoint.write_advance(&mut self.session, lsn, time)?;
         self.session.commit()?;
         if failpoint::is_due(Failpoint::AfterCommitBeforeReply) {
@@ -210,7 +244,7 @@ impl Target {
         self.session.roll_back().await?;
         self.checkpoint.rolled_back();
         self.relations.clear();
-        self.session.prepare_fixed(self.checkpoint.statement()).await
+        self.session.prepare_fixed(self.checkpoint.statements()).await
     }
 
     /// In the middle of a batch, with nothing outstanding: tables may be others than before.
@@ -219,7 +253,7 @@ impl Target {
         self.relations.forget_tables();
         if prepared {
             self.session.deallocate().await?;
-            self.session.prepare_fixed(self.checkpoint.statement()).await?;
+            self.session.prepare_fixed(self.checkpoint.statements()).await?;
         }
         Ok(())
     }
@@ -228,7 +262,7 @@ impl Target {
     pub(crate) async fn learn_anew(&mut self) -> Result<(), Error> {
         self.session.roll_back().await?;
         self.relations.forget_target();
-        self.session.prepare_fixed(self.checkpoint.statement()).await
+        self.session.prepare_fixed(self.checkpoint.statements()).await
     }
 
     /// Forgets what was learnt of tables if one of them has been altered.

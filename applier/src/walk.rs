@@ -24,6 +24,8 @@ pub(crate) struct Walk {
     after: Lsn,
     pub(crate) begun: bool,
     pub(crate) changes: Counts,
+    /// Row changes that could not be netted.
+    pub(crate) in_order: u64,
     /// Transactions met so far.
     pub(crate) met: u32,
     /// The one being walked.
@@ -43,6 +45,7 @@ impl Walk {
             after,
             begun: false,
             changes: Counts::default(),
+            in_order: 0,
             met: 0,
             info: None,
             verified: false,
@@ -112,7 +115,7 @@ impl Target {
         }
         let change = decoder::decode_change(record.payload).map_err(|error| walk.blame(error.into()))?;
         match walk.tier {
-            Tier::Net | Tier::Ordered => self.write(&change, walk, group).await?,
+            Tier::Net | Tier::Parallel | Tier::Ordered => self.write(&change, walk, group).await?,
             Tier::Single => self.apply_alone(&change, walk).await?,
         }
         self.send_when_full().await
@@ -179,10 +182,15 @@ impl Target {
             return Ok(true);
         }
         self.settle().await?;
+        self.finds(relation).await.map_err(|error| walk.blame(error))
+    }
+
+    /// Looks the relation up on the target, with nothing outstanding. False when there is no such table.
+    pub(crate) async fn finds(&mut self, relation: RelationId) -> Result<bool, Error> {
         match self.look_up(relation).await {
             Ok(()) => Ok(true),
             Err(Error::MissingTable { .. }) => Ok(false),
-            Err(error) => Err(walk.blame(error)),
+            Err(error) => Err(error),
         }
     }
 

@@ -18,6 +18,9 @@ use crate::{LOG_LEVEL_DEFAULT, parse_duration, parse_size};
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// Each worker is a session on the target.
+const WORKERS_MAX: u32 = 64;
+
 /// Bytes of a name in PostgreSQL, without the terminating zero (NAMEDATALEN - 1).
 const NAME_BYTES_MAX: usize = 63;
 
@@ -25,8 +28,9 @@ const NAME_BYTES_MAX: usize = 63;
 pub(crate) fn check(path: &Path, text: &str) -> Result<Config, Error> {
     let file = File { path, text };
     let raw: raw::File = toml::from_str(text).map_err(|e| file.syntax(&e))?;
-    let defaults = Apply { batch_max_rows: 10_000, batch_max_delay: Duration::from_millis(10) };
-    let apply = file.apply(&defaults, raw.apply.batch_max_rows.as_ref(), raw.apply.batch_max_delay.as_ref())?;
+    let defaults = Apply { batch_max_rows: 10_000, batch_max_delay: Duration::from_millis(10), workers: 1 };
+    let apply =
+        file.apply(&defaults, [&raw.apply.batch_max_rows, &raw.apply.workers], raw.apply.batch_max_delay.as_ref())?;
     Ok(Config {
         path: path.to_owned(),
         source: file.source(&raw.source)?,
@@ -128,14 +132,25 @@ impl File<'_> {
         })
     }
 
-    fn apply(&self, over: &Apply, rows: Option<&Spanned<u32>>, delay: Option<&Text>) -> Result<Apply, Error> {
-        if let Some(zero) = rows.filter(|r| *r.get_ref() == 0) {
+    fn apply(
+        &self,
+        over: &Apply,
+        [rows, workers]: [&Option<Spanned<u32>>; 2],
+        delay: Option<&Text>,
+    ) -> Result<Apply, Error> {
+        if let Some(zero) = rows.as_ref().filter(|r| *r.get_ref() == 0) {
             let problem = Problem::new("batch_max_rows is 0, less than 1", "10000 is the default");
             return Err(self.error(Some(zero.span()), problem));
         }
+        if let Some(wrong) = workers.as_ref().filter(|w| !(1..=WORKERS_MAX).contains(w.get_ref())) {
+            let what = format!("workers is {}, not from 1 to {WORKERS_MAX}", wrong.get_ref());
+            let hint = "1 is the default: one session applies everything";
+            return Err(self.error(Some(wrong.span()), Problem::new(what, hint)));
+        }
         Ok(Apply {
-            batch_max_rows: rows.map_or(over.batch_max_rows, |r| *r.get_ref()),
+            batch_max_rows: rows.as_ref().map_or(over.batch_max_rows, |r| *r.get_ref()),
             batch_max_delay: self.value(delay, over.batch_max_delay, parse_duration)?,
+            workers: workers.as_ref().map_or(over.workers, |w| *w.get_ref()),
         })
     }
 
@@ -151,7 +166,7 @@ impl File<'_> {
             targets.push(Target {
                 name,
                 conninfo: self.required(&target.conninfo, conninfo)?,
-                apply: self.apply(apply, target.batch_max_rows.as_ref(), target.batch_max_delay.as_ref())?,
+                apply: self.apply(apply, [&target.batch_max_rows, &target.workers], target.batch_max_delay.as_ref())?,
             });
         }
         Ok(targets)

@@ -134,6 +134,9 @@ pub struct Apply {
     pub batch_max_rows: u32,
     /// Time for which a batch may gather transactions while more of them are at hand. Default: 10 ms. Minimum: 0.
     pub batch_max_delay: Duration,
+    /// Sessions that apply, in parallel, backlogs that cannot be netted. Default: 1, which is none but the first.
+    /// Minimum: 1, maximum: 64.
+    pub workers: u32,
 }
 
 /// Roles and grants.

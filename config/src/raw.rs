@@ -72,6 +72,7 @@ pub(crate) struct Hooks {
 pub(crate) struct Apply {
     pub(crate) batch_max_rows: Option<Spanned<u32>>,
     pub(crate) batch_max_delay: Option<Text>,
+    pub(crate) workers: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -93,4 +94,5 @@ pub(crate) struct Target {
     pub(crate) conninfo: Text,
     pub(crate) batch_max_rows: Option<Spanned<u32>>,
     pub(crate) batch_max_delay: Option<Text>,
+    pub(crate) workers: Option<Spanned<u32>>,
 }

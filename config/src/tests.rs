@@ -31,7 +31,7 @@ fn every_default_in_the_example_is_the_codes() {
     // Every commented-out key, switched on, must change nothing.
     let is_key = |line: &str| line.strip_prefix('#').is_some_and(|l| l.starts_with(|c: char| c.is_ascii_lowercase()));
     let keys = EXAMPLE.lines().filter(|l| is_key(l)).count();
-    assert_eq!(keys, 21, "keys with a default in the example");
+    assert_eq!(keys, 23, "keys with a default in the example");
     let switched_on: String =
         EXAMPLE.lines().map(|l| if is_key(l) { &l[1..] } else { l }).map(|l| format!("{l}\n")).collect();
     let (explicit, implicit) = (parse(&switched_on).unwrap(), parse(EXAMPLE).unwrap());
@@ -49,6 +49,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.http.listen.as_deref(), Some("127.0.0.1:9464"));
     assert_eq!(config.targets[0].apply.batch_max_rows, 10_000);
     assert_eq!(config.targets[0].apply.batch_max_delay, Duration::from_millis(10));
+    assert_eq!(config.targets[0].apply.workers, 1);
     assert_eq!(config.service.log_level, "info,tokio_postgres=warn");
     assert!(config.roles.replicate && !config.roles.passwords && config.roles.adopt.is_empty());
 }
@@ -58,12 +59,13 @@ fn targets_override_apply_keys_one_by_one() {
     let config = parse(
         "[source]\nconninfo = 'host=a'\n[apply]\nbatch_max_rows = 7\nbatch_max_delay = '1s'\n\
          [[target]]\nname = 'a'\nconninfo = 'host=b'\nbatch_max_rows = 9\n\
-         [[target]]\nname = 'b'\nconninfo = 'host=b'\nbatch_max_delay = '0'\n",
+         [[target]]\nname = 'b'\nconninfo = 'host=b'\nbatch_max_delay = '0'\nworkers = 4\n",
     )
     .unwrap();
     let apply = |name: &str| config.target(name).unwrap().apply.clone();
     assert_eq!((apply("a").batch_max_rows, apply("a").batch_max_delay), (9, Duration::from_secs(1)));
     assert_eq!((apply("b").batch_max_rows, apply("b").batch_max_delay), (7, Duration::ZERO));
+    assert_eq!((apply("a").workers, apply("b").workers), (1, 4));
 }
 
 #[test]
@@ -81,6 +83,7 @@ fn complaints_name_line_and_column_in_one_line() {
         ("[source]\nconninfo = 'host=a'\n[log]\nsegment_size = '1KiB'\n", "4:16", "segment_size is 1024 bytes"),
         ("[source]\nconninfo = 'host=a'\n[log]\nretain_max = '64MiB'\n", "4:14", "less than two segments"),
         ("[source]\nconninfo = 'host=a'\n[apply]\nbatch_max_rows = 0\n", "4:18", "less than 1"),
+        ("[source]\nconninfo = 'host=a'\n[apply]\nworkers = 65\n", "4:11", "workers is 65, not from 1 to 64"),
         ("[source]\nconninfo = 'host=a'\n[apply]\nbatch_max_delay = '10'\n", "4:19", "is not a time"),
         ("[source]\nconninfo = 'host=a'\ntables = ['public.*', 'oops']\n", "3:23", "is not a table pattern"),
         ("[source]\nconninfo = 'host=a'\n[http]\nlisten = 'localhost'\n", "4:10", "is not an address"),

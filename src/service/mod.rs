@@ -252,6 +252,7 @@ impl Service {
             identity: log.identity().into(),
             only: None,
             batch_max_rows: target.apply.batch_max_rows,
+            workers: target.apply.workers,
             batch_max_delay: target.apply.batch_max_delay,
             ddl: ddl_options(&config, self.tokens.asker(&config.source.conninfo, &target.name)),
         }

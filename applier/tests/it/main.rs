@@ -11,6 +11,7 @@ mod measure;
 mod messages;
 mod netting;
 mod owners;
+mod parallel;
 mod rig;
 mod source;
 mod stale;

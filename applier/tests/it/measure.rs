@@ -97,3 +97,37 @@ async fn pgbench_like_transactions() {
     rig.append();
     measure("pgbench", &rig, 160_000, 40_000, end).await;
 }
+
+/// Each transaction inserts a row and updates another one, in a table with two unique indexes: for workers. `WAIT`: seconds
+/// that the target waits for each row, as it would for pages of a disk.
+#[ignore = "a measurement, for release builds"]
+#[tokio::test(flavor = "multi_thread")]
+async fn two_unique_indexes_by_workers() {
+    let wait = std::env::var("WAIT").unwrap_or_else(|_| "0".into());
+    let transactions: u32 = if wait == "0" { 60_000 } else { 6_000 };
+    for workers in [1, 2, 4, 8, 16] {
+        let mut rig = Rig::new(&format!(
+            "CREATE TABLE two (id int PRIMARY KEY, code int UNIQUE, a text, b text); \
+             INSERT INTO two SELECT g, g, 'a', 'b' FROM generate_series(0, 99999) g; VACUUM ANALYZE two; \
+             CREATE FUNCTION wait() RETURNS bool LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep({wait}); RETURN true; END$$"
+        ))
+        .await;
+        if wait != "0" {
+            rig.sql("ALTER TABLE two ADD CHECK (wait()) NOT VALID");
+        }
+        (rig.workers, rig.batch_max_rows) = (workers, transactions / 6);
+        let two =
+            Table::new(1, "two", &[(true, "id", INT4), (false, "code", INT4), (false, "a", TEXT), (false, "b", TEXT)]);
+        let row = |n: u32, a: &str| [t(n.to_string()), t(n.to_string()), t(a), t("b")];
+        rig.transaction(&[&two], &[]);
+        let mut end = decoder::Lsn::ZERO;
+        for n in 0..transactions {
+            let changes =
+                [two.insert(&row(100_000 + n, "new")), two.update(&row(n.wrapping_mul(7919) % 100_000, "changed"))];
+            rig.begin_and_commit(&changes, &mut end);
+        }
+        rig.append();
+        let (rows, transactions) = (2 * u64::from(transactions), u64::from(transactions));
+        measure(&format!("{workers} workers, wait {wait}"), &rig, rows, transactions, end).await;
+    }
+}

@@ -46,6 +46,7 @@ pub(crate) struct Rig {
     pub(crate) database: String,
     pub(crate) user: String,
     pub(crate) batch_max_rows: u32,
+    pub(crate) workers: u32,
     pub(crate) log: Log,
     pub(crate) seen: Arc<Seen>,
     writer: Writer,
@@ -62,6 +63,7 @@ pub(crate) struct Seen {
     pub(crate) transactions: AtomicU64,
     pub(crate) single: AtomicU64,
     pub(crate) net: AtomicU64,
+    pub(crate) parallel: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) fallbacks: AtomicU64,
     pub(crate) done: Mutex<Vec<String>>,
@@ -75,6 +77,7 @@ impl Observer for Seen {
         self.transactions.fetch_add(report.transactions, Ordering::SeqCst);
         self.single.fetch_add(u64::from(report.tier == Tier::Single), Ordering::SeqCst);
         self.net.fetch_add(u64::from(report.tier == Tier::Net), Ordering::SeqCst);
+        self.parallel.fetch_add(u64::from(report.tier == Tier::Parallel), Ordering::SeqCst);
         let mut tables = self.tables.lock().expect("no test panics in here");
         report.tables.iter().for_each(|(table, rows)| *tables.entry((*table).to_owned()).or_default() += rows);
     }
@@ -113,7 +116,7 @@ impl Rig {
         let (writer, log) = segment_log::open(log_options(dir.path())).expect("a log");
         let (builder, seen) = (FrameBuilder::new(), Arc::default());
         let user = "postgres".into();
-        Rig { cluster, database, user, batch_max_rows: 1000, log, seen, writer, builder, next: 0x2000, dir }
+        Rig { cluster, database, user, batch_max_rows: 1000, workers: 1, log, seen, writer, builder, next: 0x2000, dir }
     }
 
     fn conninfo(&self) -> String {
@@ -121,7 +124,7 @@ impl Rig {
     }
 
     pub(crate) fn options(&self) -> TargetOptions {
-        TargetOptions { batch_max_rows: self.batch_max_rows, ..target_options(&self.conninfo()) }
+        TargetOptions { batch_max_rows: self.batch_max_rows, workers: self.workers, ..target_options(&self.conninfo()) }
     }
 
     pub(crate) async fn declare(&self, lsn: Lsn) -> Result<(), Error> {
@@ -236,10 +239,15 @@ impl Rig {
         assert!(copied.expect("cp").success());
         let child = Process::new(std::env::current_exe().expect("a program"))
             .args(["--exact", "ddl::in_a_process_of_its_own", "--ignored"])
-            .env(CHILD, [dir.path().to_str().expect("a name in UTF-8"), &self.conninfo(), &lsn.to_string()].join("\n"))
+            .env(CHILD, self.task_of_a_child(dir.path(), lsn))
             .env(applier::FAILPOINTS_VARIABLE, failpoint)
             .output();
         child.expect("a process").status.success()
+    }
+
+    fn task_of_a_child(&self, dir: &Path, lsn: Lsn) -> String {
+        let dir = dir.to_str().expect("a name in UTF-8");
+        [dir, &self.conninfo(), &lsn.to_string(), &self.workers.to_string()].join("\n")
     }
 
     /// Applies until the target stops, and says why.
@@ -251,15 +259,16 @@ impl Rig {
     }
 }
 
-/// Directory, connection string and position for a process of [`Rig::apply_in_child`].
+/// Directory, connection string, position and number of workers for a process of [`Rig::apply_in_child`].
 const CHILD: &str = "WALCAST_TEST_CHILD";
 
 /// What a process of [`Rig::apply_in_child`] does.
 pub(crate) async fn apply_as_child() {
     let Ok(task) = std::env::var(CHILD) else { return };
-    let [dir, conninfo, lsn] = task.split('\n').collect::<Vec<_>>()[..] else { panic!("not {task}") };
+    let [dir, conninfo, lsn, workers] = task.split('\n').collect::<Vec<_>>()[..] else { panic!("not {task}") };
     let (_writer, log) = segment_log::open(log_options(Path::new(dir))).expect("a log");
-    let mut running = start(target_options(conninfo), log, Arc::default());
+    let workers = workers.parse().expect("a number");
+    let mut running = start(TargetOptions { workers, ..target_options(conninfo) }, log, Arc::default());
     running.applied(lsn.parse().expect("a position")).await;
     running.stop().await;
 }
@@ -277,6 +286,7 @@ fn target_options(conninfo: &str) -> TargetOptions {
         conninfo: connection::Conninfo::parse(conninfo).expect("a connection string"),
         identity: Identity { system_id: SYSTEM_ID, slot: "walcast".into() },
         batch_max_rows: 1000,
+        workers: 1,
         ddl: DdlOptions::everything(&capture::target::functions_sql(false)),
         only: None,
         batch_max_delay: Duration::from_millis(10),
