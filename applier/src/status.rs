@@ -198,6 +198,9 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// Every one.
+    pub const ALL: [Tier; 4] = [Tier::Net, Tier::Parallel, Tier::Ordered, Tier::Single];
+
     /// For labels.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use applier::Tier;
 use decoder::Lsn;
 use metrics::counter;
 use segment_log::Log;
 
 use super::Service;
-use super::observer::TIERS;
 use super::target::{Head, Target};
 use crate::exposition::{Page, truth};
 use crate::metrics::{self as names, gauge_value};
@@ -112,7 +112,7 @@ impl Service {
         let labels = [("target", name)];
         page.sample(names::TARGET_UP, &labels, truth(connected));
         page.choice(names::TARGET_STATE, Some(name), "kind", &TARGET_STATES, &view.state);
-        page.choice(names::TARGET_TIER, Some(name), "tier", &TIERS.map(applier::Tier::as_str), status.tier.as_str());
+        page.choice(names::TARGET_TIER, Some(name), "tier", &Tier::ALL.map(Tier::as_str), status.tier.as_str());
         position(page, names::TARGET_APPLIED_LSN, &labels, status.applied_lsn);
         position(page, names::TARGET_CHECKPOINT_LSN, &labels, status.checkpoint_lsn);
         let applied = view.lag_bytes.zip(view.lag_seconds);
@@ -220,7 +220,7 @@ mod tests {
         let names: Vec<String> = (0..tables).map(|table| format!("public.table_{table:05}")).collect();
         let counts: Vec<_> = names.iter().zip(1..).map(|(name, changes)| (name.as_str(), changes)).collect();
         for target in service.targets().values() {
-            for tier in TIERS {
+            for tier in Tier::ALL {
                 target.observe(&applier::BatchReport {
                     tier,
                     changes: applier::Counts { inserts: 5, ..Default::default() },

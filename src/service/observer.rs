@@ -11,9 +11,6 @@ use crate::metrics::{
     APPLY_TRANSACTIONS, DDL_EVENTS, DDL_SKIPPED, gauge_value,
 };
 
-/// Every tier, in the order of [`Recorder`]'s histograms.
-pub(crate) const TIERS: [Tier; 3] = [Tier::Net, Tier::Ordered, Tier::Single];
-
 /// The metrics of one target.
 pub(crate) struct Recorder {
     target: String,
@@ -25,7 +22,8 @@ pub(crate) struct Recorder {
     retries: Counter,
     skipped: Counter,
     rows: Histogram,
-    durations: [Histogram; TIERS.len()],
+    /// By tier, in the order of [`Tier::ALL`].
+    durations: [Histogram; Tier::ALL.len()],
     changes: AtomicU64,
     tables: Tables,
 }
@@ -50,7 +48,7 @@ impl Recorder {
             retries: counter!(APPLY_RETRIES, "target" => target.clone()),
             skipped: counter!(DDL_SKIPPED, "target" => target.clone(), "kind" => "refused"),
             rows: histogram!(APPLY_BATCH_ROWS, "target" => target.clone()),
-            durations: TIERS.map(duration),
+            durations: Tier::ALL.map(duration),
             changes: AtomicU64::new(0),
             tables: Tables::default(),
             target,
@@ -77,7 +75,7 @@ impl Observer for Recorder {
         self.changes.fetch_add(report.changes.total(), Relaxed);
         self.transactions.increment(report.transactions);
         self.rows.record(gauge_value(report.changes.total()));
-        if let Some((_, duration)) = TIERS.iter().zip(&self.durations).find(|(tier, _)| **tier == report.tier) {
+        if let Some((_, duration)) = Tier::ALL.iter().zip(&self.durations).find(|(tier, _)| **tier == report.tier) {
             duration.record(report.duration.as_secs_f64());
         }
         self.tables.add(report.tables, report.duration);

@@ -36,3 +36,4 @@ mod tiers;
 mod tutorial;
 mod types;
 mod verify;
+mod workers;

@@ -49,7 +49,7 @@
 //! | is smaller than [`net::CHANGES_MIN`](crate::net) | in order, by one session |
 //! | most of what the last large one changed could be netted | netted |
 //! | most could not, and nothing in it forbids (a message, TRUNCATE, triggers that fire, a copy under way) | in parallel |
-//! | the last one failed here, was slower than one session was, or its units mostly waited for each other | as without workers, 1, 2, 4 … 64 times |
+//! | comes after one that failed here, was slower than one session, or whose units waited | without workers, for 1, 2, 4 … 64 batches |
 //!
 //! So workers may be configured where they seldom pay. They do where a session of the target mostly waits, for its disk or
 //! for locks: with 0.2 ms of waiting for each row, 2 workers applied 1.9, 4 workers 3.1, 16 workers 5.5 times as fast as
