@@ -1,9 +1,10 @@
 //! What the target still has to answer, in the order in which it was asked.
 //!
 //! Statements travel in *windows*, each ended by a Sync. The target skips the rest of a window after an error, and
-//! refuses those after it because the transaction has failed; only the first error counts. So a batch can be sent while
-//! the one before it is not answered: its BEGIN is refused in a failed transaction, and after a COMMIT that failed its
-//! checkpoint does not find the position that it names (`checkpoint.rs`).
+//! refuses those after it because the transaction has failed; only the first error counts. A batch that is one window needs
+//! neither BEGIN nor COMMIT: outside of a transaction a window is one. A batch can be sent while the one before it is not
+//! answered: after one that failed, its BEGIN is refused in the failed transaction, or its checkpoint does not find the
+//! position that it names (`checkpoint.rs`).
 
 use std::collections::VecDeque;
 
@@ -37,6 +38,14 @@ pub(crate) enum Expect {
     Committed,
     /// ReadyForQuery.
     WindowEnd,
+    /// The same, of a window that is a transaction by itself: if nothing failed, that is committed.
+    WindowCommitted,
+}
+
+impl Expect {
+    fn ends_window(self) -> bool {
+        matches!(self, Expect::WindowEnd | Expect::WindowCommitted)
+    }
 }
 
 /// Why a batch failed.
@@ -75,8 +84,19 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// A statement was written.
     pub(crate) fn expect(&mut self, expect: Expect) {
-        self.windows += usize::from(expect == Expect::WindowEnd);
+        self.windows += usize::from(expect.ends_window());
         self.waiting.push_back(expect);
+    }
+
+    /// How many answers are waited for.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Waits for the first so many of them only: what the others were to answer was never sent.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        debug_assert!(self.waiting.iter().skip(len).all(|expect| !expect.ends_window()), "a window that was not sent");
+        self.waiting.truncate(len);
     }
 
     /// Windows whose end was not seen yet.
@@ -86,7 +106,7 @@ impl Pipeline {
 
     /// Statements are written that no Sync follows yet.
     pub(crate) fn has_open_window(&self) -> bool {
-        self.waiting.back().is_some_and(|last| *last != Expect::WindowEnd)
+        self.waiting.back().is_some_and(|last| !last.ends_window())
     }
 
     /// The first failure, taken out. What fails after it does so because of it, until [`Pipeline::begin_anew`].
@@ -177,8 +197,9 @@ impl Pipeline {
 
     /// What an error skipped is never answered.
     fn end_window(&mut self) -> Result<(), Error> {
-        let skipped = self.waiting.iter().position(|expect| *expect == Expect::WindowEnd);
-        let at = skipped.ok_or(Error::Answer("ready for a query without Sync"))?;
+        let skipped = self.waiting.iter().enumerate().find(|(_, expect)| expect.ends_window());
+        let (at, end) = skipped.ok_or(Error::Answer("ready for a query without Sync"))?;
+        self.commits += usize::from(*end == Expect::WindowCommitted && !self.has_failed());
         if at > 0 && !self.has_failed() {
             return Err(Error::Answer("a statement was not answered"));
         }
@@ -212,6 +233,23 @@ mod tests {
         assert_eq!((pipeline.take_committed(), pipeline.windows()), (0, 1));
         pipeline.accept(Backend { tag: b'Z', body: b"I" }).unwrap();
         assert_eq!((pipeline.take_committed(), pipeline.windows()), (1, 0));
+    }
+
+    #[test]
+    fn a_window_that_is_a_transaction_is_committed_unless_something_in_it_failed() {
+        let ready = Backend { tag: b'Z', body: b"I" };
+        for (answer, committed) in [(b'C', 1), (b'E', 0)] {
+            let mut pipeline = Pipeline::default();
+            pipeline.expect(Expect::Advance);
+            pipeline.expect(Expect::WindowCommitted);
+            pipeline.expect(Expect::Advance);
+            pipeline.expect(Expect::WindowCommitted);
+            let body: &[u8] = if answer == b'C' { b"SELECT 1\0" } else { b"SERROR\0VERROR\0C23505\0Mno\0\0" };
+            pipeline.accept(Backend { tag: answer, body }).unwrap();
+            assert_eq!(pipeline.take_committed(), 0);
+            pipeline.accept(ready).unwrap();
+            assert_eq!((pipeline.take_committed(), pipeline.windows()), (committed, 1));
+        }
     }
 
     #[test]

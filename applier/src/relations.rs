@@ -131,6 +131,11 @@ impl Relations {
         self.mapped > MAPPED_MAX || self.statements > STATEMENTS_MAX
     }
 
+    /// This is the segment that is being read.
+    pub(crate) fn is_in(&self, segment: u64) -> bool {
+        self.segment == segment
+    }
+
     /// What follows is in this segment of the log; nothing that came before may be left to write.
     pub(crate) fn enter(&mut self, segment: u64) {
         if segment != self.segment && self.bytes > DESCRIPTIONS_MAX {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use decoder::{Lsn, PgTimestamp};
 use hashbrown::HashMap;
-use segment_log::{Log, TransactionInfo};
+use segment_log::{FrameKind, Log, TransactionInfo};
 
 use crate::batch::{Batch, Feed, Limits};
 use crate::catalog::{STAMPS_QUERY, text};
@@ -17,10 +17,13 @@ use crate::message::Waiting;
 use crate::observer::{Counts, DdlReport};
 use crate::pipeline::{Failed, Problem, Transactions};
 use crate::relations::Relations;
-use crate::session::Session;
+use crate::session::{Session, WINDOW_BYTES};
 use crate::sql::Guard;
 use crate::status::{Identity, TargetOptions, Tier};
 use crate::walk::Walk;
+
+/// At most so many bytes of changes go out as one window that is a transaction.
+const WHOLE_BYTES: usize = WINDOW_BYTES / 2;
 
 /// How long the target may take to say where its WAL is.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -139,7 +142,9 @@ impl Target {
     ) -> Result<Sent, BatchError> {
         let started = Instant::now();
         let guard = crate::ordered::guard_for(tier, batch);
+        let whole = guard == Guard::Guarded && self.fits_one_window(batch, feed.after());
         let mut walk = Walk::new(tier, guard, feed.after());
+        walk.whole = whole;
         loop {
             let parts = std::mem::take(&mut batch.parts);
             if tier == Tier::Net {
@@ -176,13 +181,38 @@ impl Target {
         Ok(self.send_commit(last.end_lsn, last.commit_time).await?)
     }
 
+    /// Nothing but row changes of tables that are known, which are few bytes: nothing will have to be asked for, and
+    /// nothing to be sent, before all of it is written.
+    fn fits_one_window(&mut self, batch: &Batch, after: Lsn) -> bool {
+        if self.filter.is_active() {
+            return false;
+        }
+        let mut bytes = 0;
+        let relations = &mut self.relations;
+        batch.parts.iter().all(|part| {
+            part.frame().kind() == FrameKind::Transactions && relations.is_in(part.segment) && {
+                let pieces = part.pieces().filter(|piece| piece.info().end_lsn > after);
+                pieces.flat_map(|piece| piece.records()).all(|record| {
+                    bytes += record.payload.len();
+                    let is_row = matches!(record.payload.first(), Some(b'I' | b'U' | b'D'));
+                    let mapped = record.relation.and_then(|relation| relations.mapped(relation));
+                    is_row && bytes <= WHOLE_BYTES && mapped.is_some()
+                })
+            }
+        })
+    }
+
     pub(crate) async fn send_commit(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
         self.checkpoint.write_advance(&mut self.session, lsn, time)?;
-        self.session.commit()?;
+        match self.session.is_whole() {
+            true => self.session.commit_whole(),
+            false => self.session.commit()?,
+        }
         if failpoint::is_due(Failpoint::AfterCommitBeforeReply) {
             self.session.die().await?;
         }
-        self.session.send_window().await
+        self.session.end_open_window();
+        self.session.send().await
     }
 
     /// Sends COMMIT and waits for it.
@@ -212,7 +242,10 @@ impl Target {
         if failpoint::is_due(Failpoint::BeforeBegin) {
             self.session.die().await?;
         }
-        self.session.begin()?;
+        match walk.whole {
+            true => self.session.begin_whole(),
+            false => self.session.begin()?,
+        }
         walk.begun = true;
         Ok(())
     }
@@ -230,6 +263,7 @@ impl Target {
 
     /// After a failure: waits until all that was sent is answered.
     pub(crate) async fn sum_up(&mut self) -> Result<(), Error> {
+        self.session.give_up();
         // What was written and not sent may have no answer to wait for: a Parse whose Bind could not be written.
         self.session.send_window().await?;
         self.session.settle().await

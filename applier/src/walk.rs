@@ -20,6 +20,8 @@ use crate::write::Group;
 pub(crate) struct Walk {
     tier: Tier,
     pub(crate) guard: Guard,
+    /// It goes out as one window, which is a transaction.
+    pub(crate) whole: bool,
     /// Transactions up to here are passed over.
     after: Lsn,
     pub(crate) begun: bool,
@@ -42,6 +44,7 @@ impl Walk {
         Walk {
             tier,
             guard,
+            whole: false,
             after,
             begun: false,
             changes: Counts::default(),
@@ -158,6 +161,9 @@ impl Target {
     }
 
     pub(crate) async fn send_when_full(&mut self) -> Result<(), BatchError> {
+        if self.session.is_whole() {
+            return Ok(());
+        }
         if self.session.is_window_full() {
             self.session.send_window().await?;
         }
