@@ -5,6 +5,7 @@ use decoder::Lsn;
 
 use crate::messages::{INT4, TEXT, Table, t};
 use crate::rig::{Rig, START, answers};
+use crate::source::Source;
 
 const SCHEMA: &str = "CREATE TABLE items (id int PRIMARY KEY, v text)";
 
@@ -154,6 +155,32 @@ async fn a_checkpoint_moves_over_what_changes_nothing_when_the_task_ends() {
         rig.apply(progress).await;
         assert_eq!(rig.checkpoint().await, Some(progress));
     }
+}
+
+/// What waits for tables is tried again between two tries of a batch: the failed one set a table aside, and does not any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_moves_the_checkpoint_with_no_later_transaction_of_the_session() {
+    let schema = format!("{SCHEMA}; CREATE TABLE t (id int PRIMARY KEY)");
+    let mut rig = Rig::new(&schema).await;
+    let mut source = Source::new(&rig, &schema);
+    rig.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$; \
+         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON items DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION refuse(); \
+         ALTER TABLE items ENABLE ALWAYS TRIGGER refuse",
+    );
+    source.sql(&rig, "BEGIN; INSERT INTO items VALUES (1, 'a'); ALTER TABLE t ADD r float8 DEFAULT random(); COMMIT");
+    let end = source.stream(&mut rig);
+    let mut running = rig.start();
+    let why = running.state(State::Stopped).await.last_error.expect("an error");
+    assert_eq!((why.sqlstate.as_deref(), why.lsn), (Some("P0001"), Some(end)));
+    assert_eq!(rig.checkpoint().await, Some(START));
+    rig.sql("DROP TRIGGER refuse ON items");
+    running.desired.send_replace(applier::Desired::Run);
+    running.applied(end).await;
+    running.stop().await;
+    assert_eq!(rig.sql("SELECT v FROM items"), "a");
+    assert_eq!(rig.checkpoint().await, Some(end));
 }
 
 /// Passes bytes on between the applier and the server.
