@@ -131,6 +131,11 @@ begin
 end
 $$;
 
+-- What somebody set. Servers from 15.20 on keep a number of their own there (pg_attver), with every column, which dumps leave out.
+create or replace function walcast.column_options(options text[]) returns jsonb language sql immutable as $$
+    select jsonb_agg(o order by o collate "C") from unnest(options) o where o ^@ 'n_distinct'
+$$;
+
 -- What only few columns have.
 create or replace function walcast.column_details(relation oid, number int2, comments jsonb) returns jsonb language plpgsql stable as $$
 begin
@@ -140,7 +145,7 @@ begin
                'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
                'storage', case when a.attstorage <> t.typstorage then a.attstorage end,
                'compression', nullif(a.attcompression, ''),
-               'statistics', nullif(a.attstattarget, -1), 'options', to_jsonb(a.attoptions),
+               'statistics', nullif(a.attstattarget, -1), 'options', walcast.column_options(a.attoptions),
                'fdw_options', case when a.attfdwoptions is not null then walcast.options(a.attfdwoptions) end,
                'acl', case when a.attacl is not null then walcast.acl(a.attacl) end,
                'comment', comments -> a.attnum::text,
@@ -159,7 +164,7 @@ begin
                    'not_null', nullif(a.attnotnull, false), 'default', case when a.atthasdef then (
                        select pg_get_expr(d.adbin, case a.attgenerated when '' then 0 else d.adrelid end) from pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum) end)
                || case when comments is not null or a.attcollation <> t.typcollation or a.attgenerated <> '' or a.attidentity <> ''
-                    or a.attstorage <> t.typstorage or a.attcompression <> '' or a.attstattarget >= 0 or a.attoptions is not null
+                    or a.attstorage <> t.typstorage or a.attcompression <> '' or a.attstattarget >= 0 or a.attoptions::text like '%n_distinct%'
                     or a.attfdwoptions is not null or a.attacl is not null or a.atthasmissing or not a.attislocal or a.attinhcount > 0
                   then walcast.column_details(relation, a.attnum, comments) else '{}' end order by a.attnum), '[]')
       from pg_attribute a join pg_type t on t.oid = a.atttypid
