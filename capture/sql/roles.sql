@@ -41,11 +41,41 @@ begin
 end
 $$;
 
+-- The shadow of what is called after roles that have got other names: nobody else is told of that.
+create or replace function walcast.follow_names(changes jsonb[]) returns void language plpgsql as $$
+declare
+    change jsonb;
+begin
+    foreach change in array changes loop
+        if change ->> 'class' = 'pg_authid' and change -> 'before' ->> 'name' <> change -> 'after' ->> 'name' then
+            -- nothing but how it is called: the command that has just ended may have altered it
+            update walcast.shadow s set state = s.state || (select jsonb_object_agg(k.key, k.value) from jsonb_each(f.now) k where k.key in ('identity', 'object', 'address', 'role')) from (
+                select l.class, l.oid, l.state, walcast.describe(l.class, l.oid) as now from (
+                    select s.class, s.oid, s.state from walcast.shadow s join pg_shdepend d on s.class = d.classid and s.oid = d.objid
+                     where d.refclassid = 'pg_authid'::regclass and d.refobjid = (change ->> 'oid')::oid and d.classid in ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
+                       and d.deptype = 'o' and d.dbid = (select b.oid from pg_database b where b.datname = current_database())
+                       for update of s skip locked) l) f
+             where s.class = f.class and s.oid = f.oid and f.now -> 'identity' <> s.state -> 'identity';
+        end if;
+    end loop;
+end
+$$;
+
+-- Roles that are gone and whose names others have got: targets have to know which is which.
+create or replace function walcast.replaced_roles(changes jsonb[]) returns jsonb[] language plpgsql stable as $$
+begin
+    return array(
+        select jsonb_build_object('class', 'pg_authid', 'oid', s.oid::bigint, 'before', s.state, 'after', null)
+          from unnest(changes) c (change) join walcast.shadow s on s.class = 'pg_authid'::regclass and s.state ->> 'name' = c.change -> 'after' ->> 'name' and s.oid <> (c.change ->> 'oid')::oid
+         where c.change -> 'before' <> 'null' and not exists (select from pg_authid a where a.oid = s.oid));
+end
+$$;
+
 create or replace function walcast.note_told(changes jsonb[]) returns boolean language plpgsql as $$
 begin
     insert into walcast.told (oid, state)
         select (c ->> 'oid')::oid, c -> 'after' from unnest(changes) c
-         where c ->> 'class' = 'pg_authid' and c -> 'before' = 'null' and c -> 'after' <> 'null';
+         where c ->> 'class' = 'pg_authid' and c -> 'after' <> 'null';
     return found;
 end
 $$;
@@ -63,6 +93,7 @@ begin
         return '{}';
     end if;
     changes := walcast.differences(walcast.touched_roles());
+    changes := changes || walcast.replaced_roles(changes);
     keeps := current_setting('transaction_isolation') = 'read committed' and pg_try_advisory_xact_lock(1463897164, 1);
     if keeps then
         done := walcast.store(changes);
@@ -70,6 +101,7 @@ begin
     else
         done := walcast.note_told(changes);
     end if;
+    perform walcast.follow_names(changes);
     return changes;
 end
 $$;
@@ -82,7 +114,7 @@ declare
     print text := walcast.roles_print();
     sent boolean := exists (select from walcast.seen s where s.name = 'roles of tick' and s.value = print);
     changes jsonb[];
-    gone jsonb[] := '{}';
+    late jsonb[] := '{}';
 begin
     if exists (select from walcast.seen s where s.name = 'roles' and s.value = print) and not exists (select from walcast.told) then
         return '{}';
@@ -90,12 +122,14 @@ begin
     changes := walcast.differences(walcast.role_keys());
     -- Only one of the two is kept: roles that are dropped again bring back the print of before them.
     if pg_try_advisory_xact_lock(1463897164, 1) then
-        -- told, kept by nobody, and gone
-        gone := array(
-            select distinct on (t.oid) jsonb_build_object('class', 'pg_authid', 'oid', t.oid::bigint, 'before', t.state, 'after', null)
-              from walcast.told t
-             where not exists (select from walcast.shadow s where s.class = 'pg_authid'::regclass and s.oid = t.oid)
-               and not exists (select from pg_authid a where a.oid = t.oid) order by t.oid);
+        -- What others told, who could not keep it, may have come after what was kept: the last word is this one.
+        late := array(
+            select distinct on (t.oid) jsonb_build_object('class', 'pg_authid', 'oid', t.oid::bigint, 'before', t.state, 'after', r.now)
+              from walcast.told t, lateral (select walcast.describe('pg_authid'::regclass, t.oid) as now) r
+             where case when r.now is null then not exists (select from walcast.shadow s where s.class = 'pg_authid'::regclass and s.oid = t.oid) else r.now <> t.state end
+               and t.oid <> all (array(select (c ->> 'oid')::oid from unnest(changes) c)) order by t.oid, t.id desc);
+        -- what was sent once came before what was kept meanwhile
+        sent := false;
         done := walcast.store(changes);
         delete from walcast.told;
         delete from walcast.seen where name = 'roles of tick';
@@ -105,9 +139,11 @@ begin
         insert into walcast.seen (name, value) values ('roles of tick', print) on conflict (name) do update set value = excluded.value;
         done := walcast.note_told(changes);
     end if;
-    changes := case when sent then '{}' else changes end || gone;
+    perform walcast.follow_names(changes);
+    changes := case when sent then '{}' else changes end || late;
     -- a role that was dropped and made again is, to targets, one that was altered
     return array(select c.change from unnest(changes) with ordinality c (change, n)
-                  where c.change -> 'after' <> 'null' or not exists (select from pg_authid a where a.rolname = c.change -> 'before' ->> 'name') order by c.n);
+                  where c.change -> 'after' <> 'null' or not exists (select from pg_authid a where a.rolname = c.change -> 'before' ->> 'name')
+                     or exists (select from unnest(changes) o (other) where o.other -> 'after' ->> 'name' = c.change -> 'before' ->> 'name' and o.other -> 'before' <> 'null') order by c.n);
 end
 $$;

@@ -8,7 +8,7 @@ create table if not exists walcast.shadow (
     primary key (class, oid)
 );
 
--- Roles that were told to be there by somebody who could not keep them in the shadow. The key is not the role's: nobody
+-- Roles as they were told by somebody who could not keep them in the shadow. The key is not the role's: nobody
 -- waits for anybody.
 create table if not exists walcast.told (
     id bigint generated always as identity primary key,

@@ -12,7 +12,7 @@ declare
 begin
     -- These act as somebody else, or see what their caller may not: objects in schemas that he may not use.
     foreach f in array array['run(text, text, text, text)', 'own(text, oid, oid, text)', 'keep_pending(text, oid, oid, text, jsonb, jsonb)', 'keep_renamed(text, text, oid, oid, oid)', 'keep_object(text, text, oid, oid, text, text, jsonb)', 'let_in(text, oid, oid)', 'grant_on_public(text, text, text, text, boolean)',
-                             'apply_role(text, jsonb, jsonb, text[], text[])', 'apply_database(text, jsonb, jsonb, text[])',
+                             'apply_role(text, jsonb, jsonb, text[], text[])', 'rename_role(text, text, text)', 'apply_database(text, jsonb, jsonb, text[])',
                              'describe(oid, oid)', 'object_of(text, oid, oid, jsonb)', 'locate(oid, jsonb)', 'describe_user_mapping(oid)', 'grants(oid, oid)'] loop
         execute 'alter function walcast.' || f || ' security definer set search_path = pg_catalog, pg_temp';
     end loop;

@@ -3,10 +3,12 @@
 --   on the target  ledger               role is there on the source           role is gone on the source
 --   -------------  -------------------  ------------------------------------  ---------------------------------------
 --   no             -                    created, noted as created             nothing
---   yes            created, adopted     altered; renamed if its name changed  dropped; NOLOGIN if something needs it here
+--   yes            created, adopted     altered                               dropped; NOLOGIN if something needs it here
 --   yes            -, and in `adopt`    noted as adopted, altered             nothing
 --   yes            -, clash             noted as clash and reported           note of the clash removed
 --   excluded       whatever             nothing                               nothing
+--
+-- What got another name on the source is renamed before any of this (walcast.rename_role).
 --
 -- Never replicated: SUPERUSER, REPLICATION, BYPASSRLS; CREATEROLE to servers before 16, where it lets one change the
 -- login's password; memberships in roles that are not walcast's (a system's role may be adopted), but for those that only
@@ -166,16 +168,24 @@ begin
 end
 $$;
 
--- The name is walcast's afterwards, or what is returned is why it is not.
-create or replace function walcast.claim_role(old text, name text, adopt text[]) returns table (verb text, what text) language plpgsql as $$
+-- Another name for a role of walcast's, unless somebody has it. Whether it was renamed.
+create or replace function walcast.rename_role(token text, old text, name text) returns boolean language plpgsql security definer as $$
 declare
-    there boolean := to_regrole(quote_ident(name)) is not null;
+    done boolean := walcast.authorize(token);
 begin
-    if old <> name and walcast.is_ours(old) and not there then
-        execute format('alter role %I rename to %I', old, name);
-        update walcast.role r set name = claim_role.name where r.name = old;
-        return query select 'altered', format('ROLE %I', name);
-    elsif not there then
+    if not walcast.is_ours(old) or to_regrole(quote_ident(name)) is not null then
+        return false;
+    end if;
+    execute format('alter role %I rename to %I', old, name);
+    update walcast.role r set name = rename_role.name where r.name = old;
+    return true;
+end
+$$;
+
+-- The name is walcast's afterwards, or what is returned is why it is not.
+create or replace function walcast.claim_role(name text, adopt text[]) returns table (verb text, what text) language plpgsql as $$
+begin
+    if to_regrole(quote_ident(name)) is null then
         execute format('create role %I', name);
         insert into walcast.role (name, how) values (name, 'created') on conflict on constraint role_pkey do update set how = 'created', since = now();
         return query select 'created', format('ROLE %I', name);
@@ -207,7 +217,7 @@ begin
         return query select * from walcast.drop_role(subject);
         return;
     end if;
-    return query select * from walcast.claim_role(coalesce(before, after) ->> 'name', subject, adopt);
+    return query select * from walcast.claim_role(subject, adopt);
     if not walcast.is_ours(subject) then
         return;
     end if;

@@ -85,6 +85,7 @@ async fn apply_changes<S: Session + Send>(
     match message.is_tick() {
         true => apply_in_any_order(context, message).await?,
         false => {
+            roles::rename(context, message).await?;
             for change in order::ordered(message) {
                 apply_change(context, message, change, Pass::Main).await?;
             }
@@ -105,6 +106,7 @@ async fn apply_in_any_order<S: Session + Send>(
     message: &Message,
 ) -> Result<(), Failure<S::Error>> {
     context.look_up(message).await?;
+    roles::rename(context, message).await?;
     names::make_way(context, message).await?;
     let mut left = order::ordered(message);
     while !left.is_empty() {
@@ -286,6 +288,17 @@ impl<'a, S: Session + Send> Context<'a, S> {
     pub(crate) async fn owner_of(&mut self, object: &str, relation: &str) -> Result<Option<String>, Failure<S::Error>> {
         const OWNER: &str = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass($1::text)";
         let rows = self.ask(object, OWNER, &[Some(relation)]).await?;
+        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
+    }
+
+    /// The owner of a user mapping's server; None: there is no such server.
+    pub(crate) async fn owner_of_server(
+        &mut self,
+        mapping: &crate::state::State,
+    ) -> Result<Option<String>, Failure<S::Error>> {
+        const OWNER: &str = "SELECT pg_get_userbyid(srvowner) FROM pg_foreign_server WHERE srvname = $1::text";
+        let server = mapping.address.as_ref().and_then(|address| address.get(1)?.get(0)?.as_str());
+        let rows = self.ask(&mapping.object, OWNER, &[server]).await?;
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
     }
 

@@ -324,6 +324,7 @@ pub(crate) async fn role_of<S: Session + Send>(
 ) -> Result<Option<String>, Failure<S::Error>> {
     match (&state.owner, &state.table) {
         _ if kinds::needs_login(class, state) => Ok(None),
+        _ if class == "pg_user_mapping" => context.owner_of_server(state).await,
         (Some(owner), _) => Ok(Some(owner.clone())),
         (None, Some(table)) => context.owner_of(&state.object, table).await,
         (None, None) => Ok(None),

@@ -4,11 +4,14 @@
 //! table): it needs more rights than the login has, and so may do only what its own code allows. Here is what it is told:
 //! both states, the names that are excluded, and, for a login that is a superuser, those that may be adopted.
 //!
+//! Names are exchanged before that ([`rename`]), so that whatever else a message says of roles finds them under the names
+//! that the source has. Which role is which is kept in mind as with other objects (`known.rs`).
+//!
 //! Not replicated: SUPERUSER, REPLICATION and BYPASSRLS; CREATEROLE before 16; who owns the database.
 
 use crate::apply::Context;
 use crate::error::Failure;
-use crate::message::Change;
+use crate::message::{Change, Message};
 use crate::outcome::{Done, Verb};
 use crate::privileges::{self, json, token};
 use crate::session::{Row, Session};
@@ -24,7 +27,105 @@ pub(crate) async fn apply<S: Session + Send>(
     if change.class == "pg_database" {
         return apply_database(context, before.as_deref(), after.as_deref()).await;
     }
-    apply_role(context, state, before.as_deref(), after.as_deref()).await
+    match &change.after {
+        Some(_) => apply_role(context, state, before.as_deref(), after.as_deref()).await,
+        None => drop_role(context, change, state).await,
+    }
+}
+
+/// Gives roles their new names.
+///
+/// | a message's changes | the target | done |
+/// | --- | --- | --- |
+/// | 16400: a → b, 16403: b → a | a, b | b → aside, a → b, aside → a; both noted |
+/// | the same once more | b, a | nothing: 16400 is b, 16403 is a, as noted |
+/// | 16400: a → b, 16403: b dropped | a, b | b → aside, a → b; aside is dropped with the rest of the message |
+pub(crate) async fn rename<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    message: &Message,
+) -> Result<(), Failure<S::Error>> {
+    let roles = message.changes.iter().filter(|change| change.class == "pg_authid");
+    for change in roles.filter(|_| context.options.roles.replicate) {
+        let (Some(before), Some(after)) = (&change.before, &change.after) else { continue };
+        let (Some(was), Some(name)) = (&before.name, &after.name) else { continue };
+        if was == name || context.options.roles.exclude.contains(name) {
+            continue;
+        }
+        let Some(now) = role_here(context, change, before).await?.filter(|now| now != name) else { continue };
+        if let Some((other, given_up)) = gives_up(message, change, name)
+            && role_here(context, other, given_up).await?.as_ref() == Some(name)
+        {
+            give_name(context, other, given_up, (name, &format!("walcast_moved_{}", other.oid))).await?;
+        }
+        if give_name(context, change, after, (&now, name)).await? {
+            context.note(Verb::Altered, after);
+        }
+    }
+    Ok(())
+}
+
+/// What had a role's new name until now, by this message.
+fn gives_up<'m>(message: &'m Message, change: &Change, name: &String) -> Option<(&'m Change, &'m State)> {
+    let others = message.changes.iter().filter(|other| other.class == change.class && other.oid != change.oid);
+    others.filter_map(|other| Some((other, other.before.as_ref()?))).find(|(_, was)| was.name.as_ref() == Some(name))
+}
+
+/// Renames a role of walcast's, and keeps in mind which it is.
+async fn give_name<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    change: &Change,
+    state: &State,
+    (now, name): (&str, &str),
+) -> Result<bool, Failure<S::Error>> {
+    const RENAME: &str = "SELECT walcast.rename_role($1::text, $2::text, $3::text)::text";
+    let parameters = [token(context.options), Some(now), Some(name)];
+    let rows = context.call(&state.object, ("walcast.rename_role(…)", RENAME), &parameters).await?;
+    if rows.first().and_then(|row| row.first()?.as_deref()) != Some("true") {
+        return Ok(false);
+    }
+    let renamed = State { name: Some(name.to_owned()), ..state.clone() };
+    context.identify(change, Some(&renamed)).await?;
+    Ok(true)
+}
+
+/// What the target calls the role of walcast's that this state named; None: it has none.
+async fn role_here<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    change: &Change,
+    named: &State,
+) -> Result<Option<String>, Failure<S::Error>> {
+    const OURS: &str =
+        "SELECT r.rolname FROM pg_roles r JOIN walcast.role l ON l.name = r.rolname AND l.how <> 'clash' WHERE r.oid =";
+    let known = context.objects.as_ref().map(|objects| objects.get(&(change.class.clone(), change.oid)).cloned());
+    let rows = match known {
+        Some(None) => return Ok(None),
+        Some(Some(oid)) => context.ask(&named.object, &format!("{OURS} $1::text::oid"), &[Some(&oid)]).await?,
+        None => {
+            let sql =
+                format!("{OURS} walcast.object_of($1::text, 'pg_authid'::regclass, $2::text::oid, $3::text::jsonb)");
+            let (oid, locator) = (change.oid.to_string(), named.locator());
+            let parameters = [Some(context.options.origin.as_str()), Some(&oid), Some(&locator)];
+            context.ask(&named.object, &sql, &parameters).await?
+        }
+    };
+    Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
+}
+
+async fn drop_role<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    change: &Change,
+    before: &State,
+) -> Result<(), Failure<S::Error>> {
+    const IS_OURS: &str = "SELECT FROM walcast.role WHERE name = $1::text AND how <> 'clash'";
+    let here = role_here(context, change, before).await?;
+    if here.is_none() && !context.ask(&before.object, IS_OURS, &[before.name.as_deref()]).await?.is_empty() {
+        // The name is another one's by now.
+        return Ok(());
+    }
+    let before = State { name: here.or_else(|| before.name.clone()), ..before.clone() };
+    let told = told(context, &before);
+    apply_role(context, &before, Some(&told), None).await?;
+    context.identify(change, None).await
 }
 
 /// A state for the target's functions; without the password, unless passwords are replicated.

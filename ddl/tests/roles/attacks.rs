@@ -159,6 +159,7 @@ fn x05_the_logins_rights_are_not_enough_to_act_as_others() {
             "select walcast.run('guessed', 'victim', 'select 1')",
             "select walcast.own(null, 'pg_class'::regclass, 'theirs.secret'::regclass, 'attacker')",
             "select * from walcast.apply_role(null, null, '{\"name\": \"planted\"}', '{}', '{}')",
+            "select walcast.rename_role(null, 'victim', 'attacker2')",
             "select * from walcast.apply_database(null, null, '{}', '{}')",
             "select walcast.keep_pending(null, 0, 0, '', '[]', 'null')",
             "update walcast.caller set digest = ''",

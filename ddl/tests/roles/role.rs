@@ -1,5 +1,6 @@
 //! D17, D20: roles, memberships, settings, the database's privileges.
 
+use crate::grants::acls;
 use crate::servers::{LOGIN, Login, Servers, everywhere};
 use crate::session::text;
 
@@ -51,6 +52,119 @@ fn d17_roles_are_made_altered_renamed_and_dropped() {
             servers.replicate(step).await;
             servers.assert_same(step[0], &roles()).await;
         }
+    });
+}
+
+/// Each role's privileges, memberships and attributes go with it, whoever has its name by then.
+#[test]
+fn d13_names_of_roles_are_exchanged_and_passed_on() {
+    const SETTING: &str = "create role a connection limit 1; create role b connection limit 2; create role member; \
+         set role keeper; create table of_a (x int); create table of_b (x int); create table granted (x int); \
+         grant select on granted to a; grant insert on granted to b; create server s foreign data wrapper w; \
+         create user mapping for a server s options (u 'a'); reset role; grant a to member; \
+         alter table of_a owner to a; alter table of_b owner to b; \
+         alter default privileges for role a grant select on tables to b";
+    const SWAP: &str = "alter role a rename to x; alter role b rename to a; alter role x rename to b;";
+    let cases = [
+        ("exchanged", SWAP, ""),
+        ("exchanged before a command", SWAP, "create table seen (x int)"),
+        (
+            "exchanged in a command's transaction",
+            "begin; alter role a rename to x; alter role b rename to a; \
+            alter role x rename to b; create table seen (x int); commit",
+            "grant delete on granted to a",
+        ),
+        ("passed on", "alter role a rename to c; alter role b rename to a", ""),
+        ("passed on to an older one", "alter role b rename to c; alter role a rename to b", ""),
+        ("given to a new one", "alter role a rename to c; create role a connection limit 9", ""),
+        (
+            "given to a new one before a command",
+            "alter role a rename to c; create role a connection limit 9",
+            "create table seen (x int)",
+        ),
+        ("left by one that is gone", "drop owned by a; drop table granted; drop role a; alter role b rename to a", ""),
+        (
+            "left by one that is gone before a command",
+            "drop owned by b; drop role b; alter role a rename to b",
+            "create table seen (x int)",
+        ),
+        (
+            "a name, then what is called after it goes",
+            "alter role a rename to c; alter role b rename to a; \
+            alter default privileges for role a grant insert on tables to c",
+            "drop user mapping for c server s; drop owned by c",
+        ),
+        (
+            "a name, then what is called after it changes",
+            "alter role a rename to c",
+            "alter user mapping for c server s options (set u 'c'); \
+            alter default privileges for role c revoke select on tables from b",
+        ),
+    ];
+    everywhere(async |servers: &mut Servers| {
+        servers
+            .admin
+            .batch_execute("create foreign data wrapper w; grant usage on foreign data wrapper w to public")
+            .await
+            .unwrap();
+        servers
+            .replicate(&[
+                "create role keeper; grant create on schema public to keeper; create foreign data wrapper w; \
+                grant usage on foreign data wrapper w to public",
+            ])
+            .await;
+        let mappings = "select pg_get_userbyid(umuser), umoptions from pg_user_mapping";
+        for (name, first, then) in cases {
+            servers.replicate(&[SETTING]).await;
+            servers.replicate(&[first, then]).await;
+            for sql in [roles(), acls(), mappings.to_owned()] {
+                // A superuser's objects are the login's on the target.
+                servers.assert_same_but(name, &sql, |line| line.contains("postgres") || line.contains(LOGIN)).await;
+            }
+            for role in ["a", "b", "c", "member"] {
+                let exists = format!("select count(*) from pg_roles where rolname = '{role}'");
+                if text(&servers.source, &exists).await == "1" {
+                    servers.replicate(&[&format!("drop owned by {role} cascade"), &format!("drop role {role}")]).await;
+                }
+            }
+            servers.replicate(&["drop table if exists granted, seen; drop server s cascade"]).await;
+            servers.assert_same(name, &roles()).await;
+        }
+    });
+}
+
+/// Who tells of roles late, because his transaction took long, does not have the last word.
+#[test]
+fn d17_what_is_told_of_a_role_by_a_transaction_that_ends_late_is_not_what_stays() {
+    everywhere(async |servers: &mut Servers| {
+        let (other, third) = (servers.at_source().await, servers.at_source().await);
+        let look = "begin isolation level repeatable read; select walcast.tick(false)";
+        servers.replicate(&["create role g"]).await;
+
+        servers.source.batch_execute("create role m1").await.unwrap();
+        other.batch_execute("begin; create table t1 (a int)").await.unwrap();
+        servers.replicate(&["grant g to m1"]).await;
+        other.batch_execute("commit").await.unwrap();
+        servers.replicate(&[]).await;
+        servers.assert_same("a command that keeps roles in the shadow", &roles()).await;
+
+        third.batch_execute("begin; create table t2 (a int)").await.unwrap();
+        servers.source.batch_execute("create role m2").await.unwrap();
+        other.batch_execute("begin; create table t3 (a int)").await.unwrap();
+        third.batch_execute("commit").await.unwrap();
+        servers.replicate(&["grant g to m2"]).await;
+        other.batch_execute("commit").await.unwrap();
+        servers.replicate(&[]).await;
+        servers.assert_same("a command that cannot keep them", &roles()).await;
+
+        servers.source.batch_execute("create role m3").await.unwrap();
+        other.batch_execute("begin; create table t4 (a int)").await.unwrap();
+        third.batch_execute(look).await.unwrap();
+        other.batch_execute("commit").await.unwrap();
+        servers.replicate(&["grant g to m3; create table t5 (a int)"]).await;
+        third.batch_execute("commit").await.unwrap();
+        servers.replicate(&[]).await;
+        servers.assert_same("a look that cannot keep them", &roles()).await;
     });
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum Login {
 
 /// The two servers.
 pub(crate) struct Servers {
-    _source_server: Cluster,
+    source_server: Cluster,
     target_server: Cluster,
     pub(crate) source: Client,
     /// A superuser's session on the target.
@@ -120,7 +120,12 @@ impl Servers {
         if login != Login::Least {
             target.batch_execute("set session_replication_role = replica").await.unwrap();
         }
-        Servers { _source_server: source_server, target_server, source, admin, target, options, login, same }
+        Servers { source_server, target_server, source, admin, target, options, login, same }
+    }
+
+    /// Another session on the source.
+    pub(crate) async fn at_source(&self) -> Client {
+        connect(&self.source_server, "src", None).await
     }
 
     /// Another session on the target.
