@@ -27,7 +27,8 @@ const ABORTED: i32 = 6;
 fn rest(cluster: &Cluster) -> String {
     let sequences =
         "SELECT format('SELECT %L, last_value, is_called FROM %I.%I', c.oid::regclass, n.nspname, c.relname)
-        FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'S' ORDER BY c.oid::regclass::text";
+        FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE relkind = 'S' AND nspname <> 'walcast' ORDER BY c.oid::regclass::text";
     let statements = sql(cluster, sequences).lines().map(|line| format!("{line};\n")).collect::<String>();
     let others = "
         SELECT oid, lomowner::regrole, lomacl, obj_description(oid, 'pg_largeobject'), md5(lo_get(oid))
