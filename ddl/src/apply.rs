@@ -161,7 +161,8 @@ async fn apply_change<S: Session + Send>(
 
 /// Whether the table that it is, or belongs to, is replicated.
 fn is_selected<S: Session>(context: &Context<'_, S>, change: &Change) -> bool {
-    let Some(state) = change.state() else { return true };
+    // what the system or an extension made is there whatever is replicated: only its privileges are told
+    let Some(state) = change.state().filter(|state| state.limited.is_none()) else { return true };
     let table = match (&state.schema, &state.name) {
         (Some(schema), Some(name)) if change.class == "pg_class" && state.kind == "table" => {
             Some((schema.clone(), name.clone()))

@@ -19,6 +19,16 @@ CREATE ROLE gone;
 DROP ROLE gone;
 REVOKE team FROM app;
 
+-- case: D13 roles exchange their names
+CREATE ROLE first_one; CREATE ROLE second_one;
+CREATE TABLE of_first (a int PRIMARY KEY); ALTER TABLE of_first OWNER TO first_one; GRANT SELECT ON of_first TO second_one;
+ALTER ROLE first_one RENAME TO third_one; ALTER ROLE second_one RENAME TO first_one; ALTER ROLE third_one RENAME TO second_one;
+
+-- case: D18 privileges on catalogs
+GRANT SELECT ON pg_catalog.pg_authid TO team;
+GRANT SELECT (rolname) ON pg_catalog.pg_authid TO app;
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO team;
+
 -- case: D18 privileges of every kind
 GRANT CREATE ON SCHEMA public TO app;
 GRANT SELECT (id), UPDATE (v) ON t TO team WITH GRANT OPTION;
