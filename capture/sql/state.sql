@@ -155,6 +155,18 @@ begin
 end
 $$;
 
+-- Whether a default needs what is a session's own, as after CREATE TABLE … (LIKE a temporary one INCLUDING ALL): it goes with that.
+create or replace function walcast.is_temporary_default(attrdef oid) returns boolean language plpgsql stable as $$
+begin
+    return exists (
+        select from pg_depend d left join pg_class c on d.refclassid = 'pg_class'::regclass and c.oid = d.refobjid
+               left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+               left join pg_type t on d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid
+               join pg_namespace n on n.oid = coalesce(c.relnamespace, p.pronamespace, t.typnamespace)
+         where d.classid = 'pg_attrdef'::regclass and d.objid = attrdef and n.nspname ^@ 'pg_temp_');
+end
+$$;
+
 -- Columns of a relation that rows can be stored in, of a view, or of a composite type. Only what generates a column names
 -- others: without a table, pg_get_expr does not collect the names of all of its columns each time.
 create or replace function walcast.columns(relation oid, comments jsonb) returns jsonb language plpgsql stable as $$
@@ -162,7 +174,8 @@ begin
     return (
     select coalesce(jsonb_agg(jsonb_build_object('num', a.attnum, 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                    'not_null', nullif(a.attnotnull, false), 'default', case when a.atthasdef then (
-                       select pg_get_expr(d.adbin, case a.attgenerated when '' then 0 else d.adrelid end) from pg_attrdef d where d.adrelid = a.attrelid and d.adnum = a.attnum) end)
+                       select case when e !~ '::regclass|pg_temp' or not walcast.is_temporary_default(d.oid) then e end
+                         from pg_attrdef d, pg_get_expr(d.adbin, case a.attgenerated when '' then 0 else d.adrelid end) e where d.adrelid = a.attrelid and d.adnum = a.attnum) end)
                || case when comments is not null or a.attcollation <> t.typcollation or a.attgenerated <> '' or a.attidentity <> ''
                     or a.attstorage <> t.typstorage or a.attcompression <> '' or a.attstattarget >= 0 or a.attoptions::text like '%n_distinct%'
                     or a.attfdwoptions is not null or a.attacl is not null or a.atthasmissing or not a.attislocal or a.attinhcount > 0

@@ -278,3 +278,22 @@ async fn what_a_server_notes_for_itself_among_a_columns_options_is_not_described
                      from jsonb_array_elements(walcast.describe('pg_class'::regclass, 't'::regclass) -> 'columns') c";
     assert_eq!(text(&client, options).await, r#"none ["n_distinct=5"]"#);
 }
+
+/// D15: a default that a table took over from a temporary one goes with that one's session.
+#[tokio::test]
+async fn a_default_that_needs_something_temporary_is_not_described() {
+    let (_server, client) = source(&Capture::default()).await;
+    client
+        .batch_execute(
+            "create temp table tt (id serial primary key, v text default 'x'); create sequence s; \
+             create table t (like tt including all, n int default nextval('s'))",
+        )
+        .await
+        .unwrap();
+    let defaults = "select string_agg(coalesce(c ->> 'default', 'none'), ' ' order by c -> 'num') \
+                      from jsonb_array_elements(walcast.describe('pg_class'::regclass, 't'::regclass) -> 'columns') c";
+    assert_eq!(text(&client, defaults).await, "none 'x'::text nextval('s'::regclass)");
+    captured(&client).await;
+    client.batch_execute("drop table tt cascade").await.unwrap();
+    assert_eq!(captured(&client).await, [""; 0]);
+}
