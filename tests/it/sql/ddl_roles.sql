@@ -26,7 +26,6 @@ ALTER ROLE first_one RENAME TO third_one; ALTER ROLE second_one RENAME TO first_
 
 -- case: D18 privileges on catalogs
 GRANT SELECT ON pg_catalog.pg_authid TO team;
-GRANT SELECT (rolname) ON pg_catalog.pg_authid TO app;
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO team;
 
 -- case: D18 privileges of every kind
