@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cluster::{Cluster, Conninfo};
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::{Pid, getsid, setpriority_process};
 
 use crate::feed::{Feed, Route, wait_for};
 use crate::lab::{self, Lab, Transport};
@@ -101,9 +101,12 @@ fn quieten(server: u32, stop: &AtomicBool) -> anyhow::Result<()> {
     let mut known = HashSet::new();
     while !stop.load(Ordering::Relaxed) {
         let now = fs::read_to_string(&children).with_context(|| format!("could not read {children}"))?;
-        for pid in now.split_whitespace().filter(|pid| known.insert((*pid).to_string())) {
-            // The session may have ended by now, and without groups there is no such file.
-            drop(fs::write(format!("/proc/{pid}/autogroup"), LOWEST_PRIORITY.to_string()));
+        for pid in now.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            // Until it leads a session it is in the group that everything here is in, which is to stay as it is.
+            if getsid(Some(pid)) == Ok(pid) && known.insert(pid) {
+                // The session may have ended by now, and without groups there is no such file.
+                drop(fs::write(format!("/proc/{pid}/autogroup"), LOWEST_PRIORITY.to_string()));
+            }
         }
         thread::sleep(QUIETEN_EVERY);
     }
