@@ -33,8 +33,8 @@ pub(crate) struct Table {
     /// It (or a partition) has row triggers that fire before UPDATE or DELETE in a replica session. They may turn a
     /// change into none, so the rows *found* are counted instead of the rows changed.
     pub(crate) filtered: bool,
-    /// It (or a partition) has triggers of any kind that fire in a replica session, so that a change of it may read or
-    /// change other tables.
+    /// It (or a partition) has triggers of any kind that fire in a replica session, or rules that act there, so that a
+    /// change of it may read or change other tables.
     pub(crate) triggers: bool,
     /// Sets of changes may be applied in another order than the source's: an ordinary table without such triggers,
     /// rules or exclusion constraints, with just one unique index, whole and of plain columns ([`Column::unique`]).
@@ -121,7 +121,8 @@ SELECT c.oid, c.relkind, pg_catalog.row_security_active(c.oid), EXISTS (
        AND (NOT t.tgisinternal OR t.tgparentid <> 0) AND t.tgenabled IN ('R', 'A') AND t.tgtype & 3 = 3 AND t.tgtype & 24 <> 0),
        EXISTS (SELECT FROM pg_catalog.pg_trigger t
      WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
-       AND t.tgenabled IN ('R', 'A')),
+       AND t.tgenabled IN ('R', 'A'))
+    OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1' AND r.ev_enabled IN ('R', 'A')),
        c.relkind = 'r' AND NOT c.relhasrules AND coalesce((SELECT pg_catalog.count(*) FILTER (WHERE i.indisunique) = 1
             AND NOT pg_catalog.bool_or(i.indisexclusion OR i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL))
          FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid), false), ",

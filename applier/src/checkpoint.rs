@@ -30,6 +30,7 @@
 
 use connection::TextRow;
 use decoder::{Lsn, PgTimestamp};
+use tokio::sync::oneshot;
 
 use crate::catalog::text;
 use crate::copied;
@@ -64,7 +65,7 @@ const TAKE_TURN: Fixed = (TAKE, "SELECT pg_advisory_xact_lock($1, $2), pg_curren
 // A lock goes after its transaction's end is seen by all.
 const AWAIT_TURN: Fixed = (
     AWAIT,
-    "SELECT pg_advisory_xact_lock_shared($1, $2), 1/(pg_xact_status($3) = 'committed')::int",
+    "SELECT pg_advisory_xact_lock_shared($1, $2), 1/(pg_xact_status($3) IS NOT DISTINCT FROM 'committed')::int",
     &[INT4, INT4, XID8],
 );
 
@@ -141,20 +142,34 @@ impl Checkpoint {
         Ok(Checkpoint { place, lsn, sent: lsn, flushed: None, pending: None })
     }
 
-    /// Makes one for a worker ([`Identity::worker`]) of a target that is at `lsn`, and takes hold of it.
+    /// Makes one for a worker of a target whose own is at `lsn`, and takes hold of it. Whether the session that holds the
+    /// target's own is still there is for that session to see, afterwards.
     ///
     /// # Errors
-    /// Another session holds it.
-    pub(crate) async fn open_worker(session: &mut Session, worker: &Identity, lsn: Lsn) -> Result<Checkpoint, Error> {
+    /// Another session holds the worker's; the target's is not at `lsn`: this is another server.
+    pub(crate) async fn open_worker(
+        session: &mut Session,
+        identity: &Identity,
+        number: u32,
+        lsn: Lsn,
+    ) -> Result<Checkpoint, Error> {
+        let worker = identity.worker(number);
+        lock(session, &worker).await?;
+        let own = match find(session, identity).await? {
+            Some(place) => read(session, &place).await?,
+            None => None,
+        };
+        if own != Some(lsn) {
+            return Err(Error::CheckpointMoved);
+        }
         make_tables(session).await?;
-        lock(session, worker).await?;
-        let sql = "INSERT INTO walcast.checkpoint (system_id, slot, lsn) VALUES ($1, $2, $3::text::pg_lsn) \
+        let sql = "INSERT INTO walcast.checkpoint (system_id, slot, lsn) VALUES ($1, $2, '0/0') \
             ON CONFLICT (system_id, slot) DO UPDATE SET lsn = excluded.lsn, applied_at = now()";
-        let (system_id, slot) = (worker.system_id.to_string(), worker.slot.clone());
-        session.query(sql, &[&system_id, &slot, &lsn.to_string()]).await?;
+        let (system_id, slot) = (worker.system_id.to_string(), worker.slot);
+        session.query(sql, &[&system_id, &slot]).await?;
         let place = Place::Row { system_id, slot };
         read(session, &place).await?; // for its place
-        Ok(Checkpoint { place, lsn, sent: lsn, flushed: None, pending: None })
+        Ok(Checkpoint { place, lsn: Lsn::ZERO, sent: Lsn::ZERO, flushed: None, pending: None })
     }
 
     /// The statements of its transactions, for [`Session::prepare_fixed`].
@@ -233,10 +248,10 @@ impl Turn {
         *self
     }
 
-    /// Writes the statement that takes it, as the first after BEGIN; [`Session::wait_for_xid`] has the answer.
-    pub(crate) fn write_take(self, session: &mut Session) -> Result<(), Error> {
+    /// Writes the statement that takes it, as the first after BEGIN. `next` hears as which transaction.
+    pub(crate) fn write_take(self, session: &mut Session, next: oneshot::Sender<u64>) -> Result<(), Error> {
         let (stream, number) = (self.stream.to_be_bytes(), self.number.to_be_bytes());
-        session.bind(TAKE, &[1, 1], &[&stream, &number], Expect::Turn)
+        session.bind_turn(TAKE, &[1, 1], &[&stream, &number], next)
     }
 
     /// Writes the statement that waits for the end of the one before, which transaction `xid` has taken, and fails unless
@@ -415,6 +430,10 @@ pub(crate) async fn current(session: &mut Session, identity: &Identity) -> Resul
 
 /// Removes the checkpoint; what was skipped stays on record.
 pub(crate) async fn forget(session: &mut Session, identity: &Identity) -> Result<(), Error> {
+    // First: without the target's own, nobody would know what these belong to.
+    if left_by_workers(session, identity).await?.is_some() {
+        forget_workers(session, identity).await?;
+    }
     match find(session, identity).await? {
         Some(Place::Origin { name }) => {
             let dropped = session.query("SELECT pg_replication_origin_drop($1)", &[&name]).await;

@@ -20,6 +20,7 @@ use crate::message::Waiting;
 use crate::name::one_line;
 use crate::observer::{BatchReport, DdlReport, Observer};
 use crate::ordered::guard_for;
+use crate::parallel::Sharing;
 use crate::run::{Control, PendingSkip, answer};
 use crate::sql::Guard;
 use crate::status::{Command, State, Status, TargetOptions, Tier};
@@ -34,6 +35,8 @@ pub(crate) struct Follower {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) skip: Option<PendingSkip>,
     pub(crate) lost: Option<LostInNet>,
+    /// Whether to use workers.
+    pub(crate) sharing: Sharing,
     /// Of new connections; begins anew with every batch that is committed.
     pub(crate) backoff: Backoff,
 }
@@ -67,6 +70,9 @@ impl Follower {
         self.clear_way(&mut following).await?;
         if following.applied > following.target.checkpoint.lsn {
             following.target.move_checkpoint(following.applied, following.time).await?;
+        }
+        if let Some(crew) = following.crew.take() {
+            crew.close().await;
         }
         following.target.close().await;
         self.status.send_modify(|status| status.connected = false);
@@ -145,7 +151,7 @@ impl Follower {
         match following.target.send(&mut following.feed, &mut batch, limits, tier).await {
             Ok(sent) => {
                 if tier == Tier::Net {
-                    following.sharing.netted(&sent);
+                    self.sharing.netted(&sent);
                 }
                 following.on_way.push_back(OnWay { batch, tier, sent });
                 self.take_commits(following);
@@ -391,6 +397,7 @@ impl Follower {
         }
         if following.until_asked().is_zero() {
             following.target.refresh_flushed().await?;
+            self.dismiss_idle(following).await;
             following.asked = Instant::now();
         }
         Ok(())

@@ -9,7 +9,7 @@ use segment_log::Log;
 use crate::batch::{Batch, Feed};
 use crate::error::Error;
 use crate::net;
-use crate::parallel::Sharing;
+use crate::parallel::Crew;
 use crate::pipeline::Transactions;
 use crate::status::{State, Tier};
 use crate::target::{Sent, Target};
@@ -79,8 +79,8 @@ pub(crate) struct Following {
     pub(crate) asked: Instant,
     pub(crate) moved: Instant,
     pub(crate) looked: Instant,
-    /// Workers, where they are wanted.
-    pub(crate) sharing: Sharing,
+    /// Workers, once there are any.
+    pub(crate) crew: Option<Crew>,
 }
 
 impl Following {
@@ -102,7 +102,7 @@ impl Following {
             asked: now,
             moved: now,
             looked: now,
-            sharing: Sharing::default(),
+            crew: None,
         })
     }
 

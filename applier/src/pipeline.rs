@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use connection::{Backend, ServerError, command_tag_rows, data_row};
+use tokio::sync::oneshot;
 
 use crate::error::Error;
 
@@ -78,7 +79,8 @@ pub(crate) struct Pipeline {
     /// In the window that is being answered.
     commits: usize,
     committed: usize,
-    xid: Option<u64>,
+    /// Whoever waits to hear which transaction has taken a worker's turn.
+    turn: Option<oneshot::Sender<u64>>,
 }
 
 impl Pipeline {
@@ -126,7 +128,7 @@ impl Pipeline {
 
     /// The failed transaction was left.
     pub(crate) fn begin_anew(&mut self) {
-        (self.failed, self.has_failed) = (None, false);
+        (self.failed, self.has_failed, self.turn) = (None, false, None);
     }
 
     /// How many transactions were committed since this was last asked for.
@@ -134,9 +136,16 @@ impl Pipeline {
         std::mem::take(&mut self.committed)
     }
 
-    /// The id that a turn's row named, once.
-    pub(crate) fn take_xid(&mut self) -> Option<u64> {
-        self.xid.take()
+    /// The statement that takes a worker's turn was written. `next` hears which transaction it is as soon as the answer is
+    /// read, whatever waits for answers then; nothing, if it fails.
+    pub(crate) fn expect_turn(&mut self, next: oneshot::Sender<u64>) {
+        self.turn = Some(next);
+        self.expect(Expect::Turn);
+    }
+
+    /// The turn is not answered yet.
+    pub(crate) fn awaits_turn(&self) -> bool {
+        self.turn.is_some()
     }
 
     /// Takes one message of the target.
@@ -145,10 +154,17 @@ impl Pipeline {
             b'C' | b'I' => self.complete(message.body)?,
             b'E' => self.refuse(message.body)?,
             b'Z' => self.end_window()?,
-            b'D' if self.waiting.front() == Some(&Expect::Turn) => self.xid = last_number(message.body),
+            b'D' if self.waiting.front() == Some(&Expect::Turn) => self.hear_turn(message.body)?,
             b'1' | b'2' | b'3' | b'n' | b't' | b'T' | b'D' | b'G' => {}
             _ => return Err(Error::Answer("a message that no statement asked for")),
         }
+        Ok(())
+    }
+
+    fn hear_turn(&mut self, row: &[u8]) -> Result<(), Error> {
+        let xid = last_number(row).ok_or(Error::Answer("a turn without a transaction"))?;
+        // Who would hear of it may have given up.
+        self.turn.take().map(|next| next.send(xid).ok());
         Ok(())
     }
 

@@ -65,7 +65,9 @@ impl Relations {
             if *known.message == *message {
                 return false;
             }
-            self.mapped -= usize::from(known.mapped.take().is_some());
+            let forgotten = known.mapped.take().is_some();
+            self.mapped -= usize::from(forgotten);
+            self.generation += u64::from(forgotten);
             self.bytes = self.bytes + message.len() - known.message.len();
             known.message = message.into();
             return true;
@@ -131,6 +133,16 @@ impl Relations {
         self.mapped > MAPPED_MAX || self.statements > STATEMENTS_MAX
     }
 
+    /// Descriptions are to be forgotten where the next segment begins.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.bytes > DESCRIPTIONS_MAX
+    }
+
+    /// What was read up to here, in this segment, was described without [`Relations::enter`].
+    pub(crate) fn be_in(&mut self, segment: u64) {
+        self.segment = segment;
+    }
+
     /// This is the segment that is being read.
     pub(crate) fn is_in(&self, segment: u64) -> bool {
         self.segment == segment
@@ -138,11 +150,12 @@ impl Relations {
 
     /// What follows is in this segment of the log; nothing that came before may be left to write.
     pub(crate) fn enter(&mut self, segment: u64) {
-        if segment != self.segment && self.bytes > DESCRIPTIONS_MAX {
+        if segment != self.segment && self.is_heavy() {
             self.counted = self.take_counts();
             self.described.clear();
             // The target still has the statements.
             (self.bytes, self.mapped) = (0, 0);
+            self.generation += 1;
         }
         self.segment = segment;
     }

@@ -23,6 +23,7 @@ use crate::backoff::Backoff;
 use crate::error::{Class, Error};
 use crate::follow::Follower;
 use crate::observer::Observer;
+use crate::parallel::Sharing;
 use crate::status::{Command, Desired, State, Status, TargetOptions};
 
 /// A batch under way when the task is to pause or end gets this long.
@@ -60,8 +61,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let control = Control { desired, shutdown };
-    let follower =
-        Follower { options, log, status, observer, commands, skip: None, lost: None, backoff: Backoff::default() };
+    let (sharing, backoff) = (Sharing::default(), Backoff::default());
+    let follower = Follower { options, log, status, observer, commands, skip: None, lost: None, sharing, backoff };
     Task { control, follower }.run().await
 }
 

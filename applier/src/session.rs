@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use connection::{Conninfo, PINNED_SETTINGS, ServerError, TextRow, Wire, WireError, data_row};
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
+use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::failpoint::{self, Failpoint};
@@ -212,6 +213,25 @@ impl Session {
 
     /// Writes Bind and Execute of a prepared statement.
     pub(crate) fn bind(&mut self, name: &str, formats: &[i16], values: &[&[u8]], expect: Expect) -> Result<(), Error> {
+        self.write_bind(name, formats, values)?;
+        self.pipeline.expect(expect);
+        Ok(())
+    }
+
+    /// The same, of the statement that takes a worker's turn.
+    pub(crate) fn bind_turn(
+        &mut self,
+        name: &str,
+        formats: &[i16],
+        values: &[&[u8]],
+        next: oneshot::Sender<u64>,
+    ) -> Result<(), Error> {
+        self.write_bind(name, formats, values)?;
+        self.pipeline.expect_turn(next);
+        Ok(())
+    }
+
+    fn write_bind(&mut self, name: &str, formats: &[i16], values: &[&[u8]]) -> Result<(), Error> {
         let out = self.wire.out();
         let put = |value: &&[u8], buffer: &mut BytesMut| {
             buffer.extend_from_slice(value);
@@ -219,9 +239,7 @@ impl Session {
         };
         let bound = frontend::bind("", name, formats.iter().copied(), values, put, [], out);
         bound.map_err(|_| Error::Answer("a checkpoint that does not fit into a message"))?;
-        frontend::execute("", 0, out).map_err(|error| Error::Wire(WireError::Encode(error)))?;
-        self.pipeline.expect(expect);
-        Ok(())
+        frontend::execute("", 0, out).map_err(|error| Error::Wire(WireError::Encode(error)))
     }
 
     /// Where statements are written, and where their answers are announced.
@@ -283,17 +301,12 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for the answer to [`Expect::Turn`]; `None` once something has failed.
-    pub(crate) async fn wait_for_xid(&mut self) -> Result<Option<u64>, Error> {
-        loop {
-            if let Some(xid) = self.pipeline.take_xid() {
-                return Ok(Some(xid));
-            }
-            if self.pipeline.has_failed() {
-                return Ok(None);
-            }
+    /// Waits for the answer to [`Pipeline::expect_turn`], or until something has failed.
+    pub(crate) async fn wait_for_turn(&mut self) -> Result<(), Error> {
+        while self.pipeline.awaits_turn() && !self.pipeline.has_failed() {
             self.accept_some().await?;
         }
+        Ok(())
     }
 
     /// Waits for answers to what was sent; takes all that have come. Cancel-safe.

@@ -90,17 +90,17 @@ impl Target {
         Ok(target)
     }
 
-    /// Another session to the same target, for units of its batches; the first one is at `lsn`, with nothing on its way.
+    /// Another session to the same target, for units of its batches; the first one's checkpoint is at `lsn`.
     pub(crate) async fn connect_worker(
         options: &TargetOptions,
         log: &Log,
         number: u32,
         lsn: Lsn,
     ) -> Result<Target, Error> {
-        let (name, identity) = (format!("{} worker {number}", options.name), options.identity.worker(number));
-        let options = TargetOptions { name, identity, ..options.clone() };
+        let name = format!("{} worker {number}", options.name);
+        let options = TargetOptions { name, ..options.clone() };
         let mut session = Session::connect(&options.conninfo, &options.name).await?;
-        let checkpoint = Checkpoint::open_worker(&mut session, &options.identity, lsn).await?;
+        let checkpoint = Checkpoint::open_worker(&mut session, &options.identity, number, lsn).await?;
         session.prepare_fixed(checkpoint.statements()).await?;
         let token = (options.ddl.token)().await;
         let (filter, waiting) = (Filter::default(), Waiting::Not);

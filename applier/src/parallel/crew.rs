@@ -1,10 +1,12 @@
 //! The workers, and one batch's units on their way through them.
 
+use std::time::{Duration, Instant};
+
 use decoder::Lsn;
 use hashbrown::HashMap;
 use segment_log::Log;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::unit::Unit;
 use crate::checkpoint::Turn;
@@ -24,6 +26,7 @@ pub(crate) struct Crew {
     turn: Turn,
     /// Of the first session's knowledge of tables, when the workers' was last level with it.
     generation: u64,
+    used: Instant,
 }
 
 /// What a batch did until it ended or failed.
@@ -40,8 +43,8 @@ pub(super) struct Applied {
     pub(super) waited: usize,
     /// The first failure.
     pub(super) failed: Option<BatchError>,
-    /// A worker's session is lost.
-    pub(super) lost: bool,
+    /// Why a worker's session is lost.
+    pub(super) lost: Option<Error>,
 }
 
 /// A unit on its way.
@@ -51,8 +54,8 @@ struct Run {
     turn: Turn,
     /// The unit before has its turn, as this transaction.
     before: Option<oneshot::Receiver<u64>>,
-    /// This one has.
-    taken: oneshot::Sender<u64>,
+    /// Waits to hear the same of this one.
+    next: oneshot::Sender<u64>,
     /// Transactions up to here are passed over.
     after: Lsn,
 }
@@ -66,7 +69,7 @@ struct Ended {
 }
 
 impl Crew {
-    /// Opens the sessions of a target whose first session is at `lsn`, with nothing on its way.
+    /// Opens the sessions of a target whose checkpoint is at `lsn`, with nothing on its way.
     ///
     /// # Errors
     /// One can't be opened; workers of another session are still alive.
@@ -75,7 +78,19 @@ impl Crew {
         for number in 1..=options.workers {
             idle.push(Target::connect_worker(options, log, number, lsn).await?);
         }
-        Ok(Crew { idle, turn: Turn::first(&options.identity), generation })
+        Ok(Crew { idle, turn: Turn::first(&options.identity), generation, used: Instant::now() })
+    }
+
+    /// Ends the sessions in good order.
+    pub(crate) async fn close(self) {
+        for worker in self.idle {
+            worker.close().await;
+        }
+    }
+
+    /// They have had nothing to do for so long.
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.used.elapsed()
     }
 
     /// Has the workers forget what they know of tables, if the first session forgot it since.
@@ -98,6 +113,9 @@ impl Crew {
         let mut first_failed: Option<(usize, BatchError)> = None;
         let mut before = None;
         for (at, unit) in units.into_iter().enumerate() {
+            while let Some(ended) = running.try_join_next() {
+                done = done.max(self.take(ended_well(ended).await, &mut applied, &mut first_failed, &committed));
+            }
             let needs = unit.keys.iter().filter_map(|key| holders.get(key)).max().copied().unwrap_or(0);
             applied.waited += usize::from(needs > done);
             while first_failed.is_none() && (self.idle.is_empty() || needs > done) {
@@ -107,15 +125,16 @@ impl Crew {
             let Some(worker) = self.idle.pop().filter(|_| first_failed.is_none()) else { break };
             applied.units += 1;
             holders.extend(unit.keys.iter().map(|key| (*key, at + 1)));
-            let (taken, has_turn) = oneshot::channel();
+            let (next, has_turn) = oneshot::channel();
             let before = before.replace(has_turn);
-            let run = Run { number: at + 1, unit, turn: self.turn.next(), before, taken, after };
+            let run = Run { number: at + 1, unit, turn: self.turn.next(), before, next, after };
             running.spawn(run.finish(worker));
         }
         while let Some(ended) = next(&mut running).await {
             self.take(ended, &mut applied, &mut first_failed, &committed);
         }
         applied.failed = first_failed.map(|(_, failed)| failed);
+        self.used = Instant::now();
         applied
     }
 
@@ -128,8 +147,12 @@ impl Crew {
         committed: impl Fn(&Unit),
     ) -> usize {
         let Ended { worker, number, unit, outcome } = ended;
-        match &outcome {
-            Err(failed) if failed.error.breaks_session() => applied.lost = true,
+        match outcome {
+            Err(failed) if failed.error.breaks_session() => {
+                first_failed.get_or_insert((number, Error::Overtaken.into()));
+                applied.lost = Some(failed.error);
+                return 0;
+            }
             _ => self.idle.push(worker),
         }
         match outcome {
@@ -157,17 +180,23 @@ impl Crew {
 
 /// The next unit to end.
 async fn next(running: &mut JoinSet<Ended>) -> Option<Ended> {
-    match running.join_next().await? {
-        Ok(ended) => Some(ended),
-        // Nobody cancels one while the set is waited for.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    let ended = running.join_next().await?;
+    Some(ended_well(ended).await)
+}
+
+async fn ended_well(ended: Result<Ended, JoinError>) -> Ended {
+    match ended.map_err(JoinError::try_into_panic) {
+        Ok(ended) => ended,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // Nobody cancels one but a runtime that ends, and with it whoever waits here.
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 
 impl Run {
     async fn finish(self, mut worker: Target) -> Ended {
-        let Run { number, unit, turn, before, taken, after } = self;
-        let mut outcome = apply(&mut worker, &unit, turn, before, taken, after).await;
+        let Run { number, unit, turn, before, next, after } = self;
+        let mut outcome = apply(&mut worker, &unit, turn, before, next, after).await;
         if let Err(failed) = &outcome
             && !failed.error.breaks_session()
             && let Err(error) = leave(&mut worker).await
@@ -183,14 +212,17 @@ async fn apply(
     unit: &Unit,
     turn: Turn,
     before: Option<oneshot::Receiver<u64>>,
-    taken: oneshot::Sender<u64>,
+    next: oneshot::Sender<u64>,
     after: Lsn,
 ) -> Result<(Counts, Vec<(String, u64)>), BatchError> {
     let guard = if unit.changes <= GUARDED_MAX { Guard::Guarded } else { Guard::Plain };
     let mut walk = Walk::new(Tier::Parallel, guard, after);
     worker.begin(&mut walk).await?;
-    turn.write_take(&mut worker.session)?;
+    turn.write_take(&mut worker.session, next)?;
     worker.session.send_window().await?;
+    if let Some(part) = unit.parts.first() {
+        worker.relations.enter(part.segment);
+    }
     for (relation, message) in &unit.described {
         worker.describe(*relation, message);
     }
@@ -198,10 +230,7 @@ async fn apply(
         worker.walk(part, &mut walk).await?;
     }
     worker.session.send_window().await?;
-    if let Some(xid) = worker.session.wait_for_xid().await? {
-        // Whoever would hear of it may have given up.
-        let _ = taken.send(xid);
-    }
+    worker.session.wait_for_turn().await?;
     if guard == Guard::Plain {
         worker.settle().await?;
     }

@@ -60,4 +60,5 @@ mod crew;
 mod share;
 mod unit;
 
+pub(crate) use crew::Crew;
 pub(crate) use share::Sharing;

@@ -154,14 +154,13 @@ impl Divider {
     fn take(&mut self, change: &Change<'_>, mapping: &Mapping) {
         let relation = mapping.relation.id;
         match change {
-            Change::Insert { new, .. } => self.key(relation, mapping, *new),
+            Change::Insert { new, .. } => self.key(relation, mapping, *new, *new),
             Change::Update { old, new, .. } => {
-                if let Some(old) = old {
-                    self.key(relation, mapping, old.tuple());
-                }
-                self.key(relation, mapping, *new);
+                let old = old.map_or(*new, |old| old.tuple());
+                self.key(relation, mapping, old, old);
+                self.key(relation, mapping, *new, old);
             }
-            Change::Delete { old, .. } => self.key(relation, mapping, old.tuple()),
+            Change::Delete { old, .. } => self.key(relation, mapping, old.tuple(), old.tuple()),
             _ => return,
         }
         let same_key = !matches!(change, Change::Update { old: Some(OldTuple::Key(_)), .. });
@@ -170,18 +169,23 @@ impl Divider {
         self.nettable += u64::from(mapping.sets && same_key);
     }
 
-    /// The source sends a key as it is stored: equal bytes are the same row, for as long as the stream's format stays.
-    fn key(&mut self, relation: RelationId, mapping: &Mapping, tuple: Tuple<'_>) {
+    /// The source sends a key as it is stored: equal bytes are the same row, for as long as the stream's format stays. What
+    /// the tuple leaves out as unchanged is in the old one, where that is the whole row. Rows without a key are only inserted.
+    fn key(&mut self, relation: RelationId, mapping: &Mapping, tuple: Tuple<'_>, old: Tuple<'_>) {
         let mut hasher = self.hasher.build_hasher();
         relation.hash(&mut hasher);
-        let columns = mapping.relation.columns.iter().zip(tuple.columns());
-        for (_, value) in columns.filter(|(column, _)| column.is_key) {
-            match value {
+        let mut has_key = false;
+        let columns = mapping.relation.columns.iter().zip(tuple.columns().zip(old.columns()));
+        for (_, (value, old)) in columns.filter(|(column, _)| column.is_key) {
+            has_key = true;
+            match if value == ColumnValue::UnchangedToast { old } else { value } {
                 ColumnValue::Text(bytes) | ColumnValue::Binary(bytes) => bytes.hash(&mut hasher),
                 ColumnValue::Null | ColumnValue::UnchangedToast => 0_u8.hash(&mut hasher),
             }
         }
-        self.open.keys.push(hasher.finish());
+        if has_key {
+            self.open.keys.push(hasher.finish());
+        }
     }
 
     fn close(&mut self, last: TransactionInfo) {

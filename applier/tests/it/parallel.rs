@@ -148,6 +148,38 @@ async fn unique_values_that_are_handed_on_are_applied_in_order() {
     assert_eq!(rig.checkpoint().await, Some(end));
 }
 
+/// The second unit takes a unique value before the first one has, which then waits for it and has a table to look up: the
+/// second waits for the first, and only the target can see that. (Row 5 makes workers look fast, so that they are used again.)
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_wait_for_each_other_are_found_out() {
+    let mut rig = Rig::new(SCHEMA).await;
+    rig.sql(
+        "CREATE FUNCTION slow(a int) RETURNS bool LANGUAGE plpgsql AS $$BEGIN \
+            PERFORM pg_sleep(0.5) WHERE a IN (5, 50000); RETURN true; END$$; ALTER TABLE many ADD CHECK (slow(a))",
+    );
+    (rig.workers, rig.batch_max_rows) = (WORKERS, 1000);
+    let half = numbered(&mut rig, 0..2000);
+    let mut running = rig.start();
+    running.applied(half).await;
+    assert!(parallel(&rig.seen) > 0);
+    let many = Table::new(1, "many", &[(true, "a", INT4), (false, "b", INT4), (false, "v", TEXT)]);
+    let items = Table::new(4, "items", &[(true, "id", INT4), (false, "v", TEXT)]);
+    let row = |a: u32, b: u32| [t(a.to_string()), t(b.to_string()), t("x")];
+    let mut end = rig.transaction(&[&items], &[]);
+    rig.begin_and_commit(&[many.insert(&row(50_000, 50_000))], &mut end);
+    rig.begin_and_commit(&[many.update(&row(50_000, 50_001))], &mut end);
+    rig.begin_and_commit(&[items.insert(&[t("1"), t("x")])], &mut end);
+    for n in 0..400 {
+        let b = if n == 61 { 50_000 } else { 60_000 + n };
+        rig.begin_and_commit(&[many.insert(&row(60_000 + n, b))], &mut end);
+    }
+    rig.append();
+    running.applied(end).await;
+    running.stop().await;
+    assert_eq!(rig.sql("SELECT count(*), count(DISTINCT b) FROM many"), "2401|2401");
+    assert!(rig.seen.fallbacks.load(Ordering::SeqCst) > 0, "they did not wait for each other");
+}
+
 /// A table with triggers that fire is never divided: they may read what they like.
 #[tokio::test(flavor = "multi_thread")]
 async fn triggers_that_fire_see_the_sources_order() {
