@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bootstrap::Lateness;
 use decoder::Lsn;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -91,6 +92,14 @@ pub(crate) enum Request {
         tables_done: u64,
         /// Of so many.
         tables: u64,
+        /// Bytes a second to which it is held back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held_back_to: Option<u64>,
+    },
+    /// How late the targets are that are applied to; [`Answer::Lateness`].
+    Lateness {
+        /// Within this time.
+        window_ms: u64,
     },
     /// Keep the target where it is while the connection is open; [`Answer::Held`].
     Hold {
@@ -136,6 +145,8 @@ pub(crate) enum Answer {
         #[serde(with = "lsn_text")]
         lsn: Lsn,
     },
+    /// To [`Request::Lateness`].
+    Lateness(Vec<Late>),
     /// To [`Request::Hold`] and what follows it.
     Held {
         /// The target has applied and committed this, and rests.
@@ -149,6 +160,26 @@ pub(crate) enum Answer {
         /// What to do about it.
         hint: Option<String>,
     },
+}
+
+/// [`Lateness`] on the line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Late {
+    target: String,
+    micros: Option<i64>,
+    least_micros: Option<i64>,
+}
+
+impl From<Lateness> for Late {
+    fn from(Lateness { target, micros, least_micros }: Lateness) -> Late {
+        Late { target, micros, least_micros }
+    }
+}
+
+impl From<Late> for Lateness {
+    fn from(Late { target, micros, least_micros }: Late) -> Lateness {
+        Lateness { target, micros, least_micros }
+    }
 }
 
 impl From<Result<String>> for Answer {
@@ -314,9 +345,12 @@ async fn execute(request: Request, service: &Arc<Service>) -> Answer {
             let ended = tokio::spawn(async move { service.end_resync(&target, &(schema, table)).await });
             ended.await.unwrap_or_else(|e| Err(Failure::because("applying failed", &e))).into()
         }
-        Request::BootstrapProgress { target, copied_bytes, expected_bytes, tables_done, tables } => {
-            let progress = Progress { copied_bytes, expected_bytes, tables_done, tables };
+        Request::BootstrapProgress { target, copied_bytes, expected_bytes, tables_done, tables, held_back_to } => {
+            let progress = Progress { copied_bytes, expected_bytes, tables_done, tables, held_back_to };
             service.bootstrap_progress(&target, progress).into()
+        }
+        Request::Lateness { window_ms } => {
+            Answer::Lateness(service.lateness(Duration::from_millis(window_ms)).into_iter().map(Late::from).collect())
         }
         Request::Hold { .. } => unreachable!("a hold is a conversation of its own"),
         Request::EndBootstrap { target } => service.end_bootstrap(&target).await.into(),

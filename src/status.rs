@@ -121,6 +121,9 @@ pub(crate) struct Progress {
     pub tables_done: u64,
     /// Of so many.
     pub tables: u64,
+    /// Bytes a second to which the copy is held back, because other targets get later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back_to: Option<u64>,
 }
 
 impl Status {
@@ -186,7 +189,8 @@ impl Log {
 impl Progress {
     fn to_text(self) -> String {
         let (copied, expected) = (bytes(self.copied_bytes), bytes(self.expected_bytes));
-        format!("{copied} of {expected}, {} of {} tables", self.tables_done, self.tables)
+        let held_back = self.held_back_to.map_or_else(String::new, |rate| format!(", held back to {}/s", bytes(rate)));
+        format!("{copied} of {expected}, {} of {} tables{held_back}", self.tables_done, self.tables)
     }
 }
 

@@ -224,7 +224,8 @@ impl Follower {
             let tables: Vec<(&str, u64)> = sent.tables.iter().map(|(table, n)| (table.as_str(), *n)).collect();
             let (tier, changes, duration) = (*tier, sent.changes, sent.started.max(before).elapsed());
             let transactions = batch.transactions.len() as u64;
-            self.observer.batch(&BatchReport { tier, changes, transactions, duration, tables: &tables });
+            let (committed, tables) = (batch.oldest(), tables.as_slice());
+            self.observer.batch(&BatchReport { tier, changes, transactions, duration, committed, tables });
         }
         if !sent.ddl.is_empty() {
             self.report_ddl(lsn, &sent.ddl);

@@ -37,6 +37,7 @@ mod copy;
 mod error;
 mod failpoint;
 mod finish;
+mod governor;
 mod large_objects;
 mod ledger;
 mod pace;
@@ -58,9 +59,12 @@ mod work;
 
 pub use error::{Error, Whom};
 pub use failpoint::VARIABLE as FAILPOINTS_VARIABLE;
+pub use governor::{Governor, HeldBack, Lateness, TICK, WINDOW};
 pub use plan::PART_BYTES_VARIABLE;
 pub use progress::{Progress, Running, Stage, View};
 pub use run::{Bootstrap, Copied, copy_table, truncate};
+
+use std::sync::Arc;
 
 use applier::Identity;
 use connection::Conninfo;
@@ -80,10 +84,24 @@ pub struct Options {
     pub jobs: usize,
     /// Bytes of rows a second, at most; all jobs together.
     pub max_rate: Option<u64>,
+    /// What slows the copy down for the sake of other targets; `None`: nothing.
+    pub governor: Option<Arc<Governor>>,
     /// Where the target's schema comes from.
     pub schema: Schema,
     /// What is done about roles.
     pub roles: RolePolicy,
+}
+
+impl Options {
+    /// Whether what cannot be slowed down, an index or a check of a foreign key, is done by one process at a time.
+    fn is_considerate(&self) -> bool {
+        self.max_rate.is_some() || self.governor.as_ref().is_some_and(|governor| governor.has_others())
+    }
+
+    /// How many of those there are at a time.
+    fn builders(&self) -> usize {
+        if self.is_considerate() { 1 } else { self.jobs }
+    }
 }
 
 /// Where the target's schema comes from.

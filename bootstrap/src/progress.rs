@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::governor::{Governor, HeldBack};
+
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stage {
@@ -41,6 +43,7 @@ struct State {
     stage: Stage,
     meters: Vec<Arc<Meter>>,
     notes: Vec<String>,
+    governor: Option<Arc<Governor>>,
 }
 
 /// One table's counters.
@@ -112,6 +115,8 @@ pub struct View {
     pub tables: u64,
     /// What is being copied.
     pub running: Vec<Running>,
+    /// Why rows are copied more slowly than they could be.
+    pub held_back: Option<HeldBack>,
 }
 
 impl Progress {
@@ -125,7 +130,8 @@ impl Progress {
     #[must_use]
     pub fn view(&self) -> View {
         let state = self.state();
-        let mut view = View { stage: state.stage, tables: state.meters.len() as u64, ..View::default() };
+        let held_back = state.governor.as_ref().and_then(|governor| governor.held_back());
+        let mut view = View { stage: state.stage, tables: state.meters.len() as u64, held_back, ..View::default() };
         for meter in &state.meters {
             let (copied_bytes, expected_bytes) = (meter.bytes(), meter.expected());
             let rows = meter.rows.load(Ordering::Relaxed);
@@ -146,6 +152,10 @@ impl Progress {
     pub(crate) fn note(&self, text: String) {
         tracing::debug!(text, "note");
         self.state().notes.push(text);
+    }
+
+    pub(crate) fn govern(&self, governor: Option<Arc<Governor>>) {
+        self.state().governor = governor;
     }
 
     pub(crate) fn enter(&self, stage: Stage) {

@@ -110,6 +110,7 @@ impl Bootstrap {
     /// # Errors
     /// Anything that can go wrong with two servers. What was done is on record; [`open`](Bootstrap::open) goes on with it.
     pub async fn copy(&self, pinned: Lsn, progress: &Progress) -> Result<Copied, Error> {
+        progress.govern(self.options.governor.clone());
         progress.enter(Stage::Snapshot);
         let state = match &self.state {
             Some(state) => state.clone(),
@@ -209,8 +210,9 @@ impl Bootstrap {
         let works = self.plan(&snapshot.keeper, tables, post.tables, (&copied, bytes_only), progress).await?;
         let target = self.options.target.clone();
         let mark = self.ledger.mark(snapshot.lsn);
-        let pace = Pace::new(self.options.max_rate);
-        let copying = Copying::new(target, encoding, mark, pace, works, dump.cloned());
+        let pace = Pace::new(&self.options);
+        let dump = dump.map(|dump| (Arc::clone(dump), self.options.builders()));
+        let copying = Copying::new(target, encoding, mark, pace, works, dump);
         progress.enter(Stage::Data);
         Arc::new(copying).run(readers).await?;
         if phase < Phase::Rest {
@@ -274,8 +276,9 @@ impl Bootstrap {
             }
             self.ledger.reach(Phase::Rest).await?;
             let how = if state.phase == Phase::Rest { Restore::Again } else { Restore::New };
-            match dump.restore_parallel(&rest, self.options.jobs, how).await {
-                Err(error) if self.options.jobs > 1 => {
+            let builders = self.options.builders();
+            match dump.restore_parallel(&rest, builders, how).await {
+                Err(error) if builders > 1 => {
                     tracing::debug!(%error, "made one by one");
                     // What is there is dropped first, which an index that a parent's was attached to cannot be.
                     let existing = Existing::read(client).await?;

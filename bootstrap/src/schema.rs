@@ -73,7 +73,7 @@ impl Dump {
         arguments.extend(name.as_deref());
         let from = Server::new(&options.source, "-c idle_session_timeout=0")?;
         programs.run(PG_DUMP, "dump the source's schema", &arguments, Some(&from)).await?;
-        let gently = if options.max_rate.is_some() { GENTLY } else { "" };
+        let gently = if options.is_considerate() { GENTLY } else { "" };
         let target = Server::new(&options.target, &format!("{RESTORE_OPTIONS}{gently}"))?;
         let (conninfo, entries, pre_data) = (options.target.clone(), Vec::new(), BTreeSet::new());
         let dump = Dump { programs, file, target, conninfo, entries, pre_data, digest: String::new() };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use connection::{Conninfo, Wire};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::catalog::Table;
@@ -118,20 +119,22 @@ pub(crate) struct Copying {
     pub(crate) mark: Mark,
     pub(crate) pace: Pace,
     pub(crate) works: Vec<Work>,
-    pub(crate) dump: Option<Arc<Dump>>,
+    /// What makes indexes, and how many at a time may do that.
+    dump: Option<(Arc<Dump>, Semaphore)>,
     queue: Queue,
 }
 
 impl Copying {
-    /// Plans everything that is to be done.
+    /// Plans everything that is to be done. With the dump comes how many at a time may make indexes.
     pub(crate) fn new(
         target: Conninfo,
         encoding: String,
         mark: Mark,
         pace: Pace,
         works: Vec<Work>,
-        dump: Option<Arc<Dump>>,
+        dump: Option<(Arc<Dump>, usize)>,
     ) -> Copying {
+        let dump = dump.map(|(dump, builders)| (dump, Semaphore::new(builders)));
         let parts = works
             .iter()
             .enumerate()
@@ -184,7 +187,11 @@ impl Copying {
 
     async fn restore(&self, entries: &[u32]) -> Result<(), Error> {
         match &self.dump {
-            Some(dump) => dump.restore_some(INDEXES, entries).await,
+            Some((dump, builders)) => {
+                // Nobody closes it.
+                let _building = builders.acquire().await;
+                dump.restore_some(INDEXES, entries).await
+            }
             None => Ok(()),
         }
     }

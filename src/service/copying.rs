@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use applier::{Desired, State, Status};
+use bootstrap::Lateness;
 use decoder::Lsn;
 use tokio::sync::watch;
 
@@ -79,6 +80,11 @@ impl Service {
             true => Ok(lsn),
             false => Err(given_up(name)),
         }
+    }
+
+    /// How late the targets have been within this time that are applied to, for copies to be considerate of.
+    pub(crate) fn lateness(&self, window: Duration) -> Vec<Lateness> {
+        self.targets().values().filter_map(|target| target.lateness(window)).collect()
     }
 
     /// Notes how far the copy of a target is.

@@ -226,6 +226,7 @@ mod tests {
                     changes: applier::Counts { inserts: 5, ..Default::default() },
                     transactions: 1,
                     duration: Duration::from_millis(7),
+                    committed: None,
                     tables: &counts,
                 });
             }

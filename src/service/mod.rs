@@ -11,6 +11,7 @@ mod gauges;
 mod history;
 mod hold;
 mod hooks;
+mod lateness;
 mod manager;
 mod marks;
 mod monitor;

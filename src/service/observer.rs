@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use applier::{BatchReport, DdlReport, Observer, Tier};
 use metrics::{Counter, Histogram, counter, histogram};
 
+use super::lateness::Lately;
 use super::tables::Tables;
 use crate::metrics::{
     APPLY_BATCH_DURATION_SECONDS, APPLY_BATCH_ROWS, APPLY_CHANGES, APPLY_ERRORS, APPLY_RETRIES, APPLY_TIER_FALLBACKS,
@@ -26,6 +27,7 @@ pub(crate) struct Recorder {
     durations: [Histogram; Tier::ALL.len()],
     changes: AtomicU64,
     tables: Tables,
+    lately: Lately,
 }
 
 impl Recorder {
@@ -51,6 +53,7 @@ impl Recorder {
             durations: Tier::ALL.map(duration),
             changes: AtomicU64::new(0),
             tables: Tables::default(),
+            lately: Lately::default(),
             target,
         }
     }
@@ -58,6 +61,11 @@ impl Recorder {
     /// Changes of all kinds.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Relaxed)
+    }
+
+    /// How late it was.
+    pub(super) fn lately(&self) -> &Lately {
+        &self.lately
     }
 
     /// What was applied to which table.
@@ -77,6 +85,9 @@ impl Observer for Recorder {
         self.rows.record(gauge_value(report.changes.total()));
         if let Some((_, duration)) = Tier::ALL.iter().zip(&self.durations).find(|(tier, _)| **tier == report.tier) {
             duration.record(report.duration.as_secs_f64());
+        }
+        if let Some(committed) = report.committed {
+            self.lately.note(committed);
         }
         self.tables.add(report.tables, report.duration);
     }

@@ -60,9 +60,10 @@ async fn pin(config: &Config, target: &Target) -> Result<Lsn> {
 /// # Errors
 /// The service gave the log up: the copy is of no use any more.
 pub(crate) async fn bootstrap_progress(config: &Config, target: &Target, progress: Progress) -> Result<()> {
-    let Progress { copied_bytes, expected_bytes, tables_done, tables } = progress;
+    let Progress { copied_bytes, expected_bytes, tables_done, tables, held_back_to } = progress;
     let target = target.name.clone();
-    let request = Request::BootstrapProgress { target, copied_bytes, expected_bytes, tables_done, tables };
+    let request =
+        Request::BootstrapProgress { target, copied_bytes, expected_bytes, tables_done, tables, held_back_to };
     match control::ask(&config.log.dir, &request).await {
         // A service that dies meanwhile takes nothing from the copy.
         Err(failure) if !failure.is_lost() => Err(failure),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use applier::{Command, Desired, State, Status, StoppedBy, TargetOptions};
+use bootstrap::Lateness;
 use decoder::{Lsn, PgTimestamp};
 use segment_log::Log;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,6 +18,9 @@ use crate::status::{self, position};
 
 /// How long a command waits for the applier to take notice.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A target that is further behind has another reason for it than a copy.
+const BEHIND_MAX: Duration = Duration::from_secs(10);
 
 /// A target and its applier's task.
 pub(crate) struct Target {
@@ -89,6 +93,16 @@ impl Target {
     /// Where it stands; changes are told.
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// How late it has been within this time. `None` if it is not applied to, or is so far behind that something else than
+    /// a copy is the reason.
+    pub(super) fn lateness(&self, window: Duration) -> Option<Lateness> {
+        let status = self.status.borrow();
+        let applies = status.connected && matches!(status.state, State::Streaming | State::CatchingUp);
+        let behind = age(status.oldest_unapplied);
+        drop(status);
+        (applies && behind < BEHIND_MAX).then(|| self.recorder.lately().within(window, &self.name))
     }
 
     /// What was applied to which table.
@@ -219,9 +233,13 @@ const UNREAD_MAX: Duration = Duration::from_secs(5);
 /// source, or than the age of WAL that it does not get to decode. A source whose clock runs ahead does not make it negative.
 fn lag_seconds(oldest: Option<PgTimestamp>, head: Head) -> f64 {
     let held_up = if head.unread > UNREAD_MAX { head.unread } else { Duration::ZERO };
+    age(oldest).max(head.silence).max(held_up).as_secs_f64()
+}
+
+fn age(oldest: Option<PgTimestamp>) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let committed = oldest.map(|t| Duration::from_micros(u64::try_from(t.unix_micros()).unwrap_or(0)));
-    committed.map_or(Duration::ZERO, |t| now.saturating_sub(t)).max(head.silence).max(held_up).as_secs_f64()
+    committed.map_or(Duration::ZERO, |t| now.saturating_sub(t))
 }
 
 /// Everything a person needs, in one line.

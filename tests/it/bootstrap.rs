@@ -15,6 +15,7 @@ use crate::random::{Random, cycles};
 use crate::service::{CATCH_UP, Mirror, SMALL_SEGMENTS, Service, until};
 
 mod again;
+mod considerate;
 mod published;
 
 const EVERYTHING: &str = include_str!("sql/bootstrap.sql");

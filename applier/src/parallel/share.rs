@@ -189,6 +189,7 @@ impl Follower {
             changes: applied.changes,
             transactions: applied.transactions,
             duration: started.elapsed(),
+            committed: None,
             tables: &tables,
         });
         following.answered = Instant::now();

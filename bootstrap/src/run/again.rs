@@ -32,6 +32,7 @@ const ATTEMPTS: u32 = 5;
 pub async fn copy_table(options: &Options, (schema, name): (&str, &str), progress: &Progress) -> Result<Lsn, Error> {
     let options = named(options.clone());
     let ledger = Ledger::open(&options.target, &options.identity).await?;
+    progress.govern(options.governor.clone());
     progress.enter(Stage::Snapshot);
     let (snapshot, readers, table) = snapshot(&options, (schema, name), progress).await?;
     let tables = [table];
@@ -48,7 +49,7 @@ pub async fn copy_table(options: &Options, (schema, name): (&str, &str), progres
     let meter = progress.table(table.shown(), table.bytes());
     let mark = ledger.lane_mark(options.identity.lane(schema, name).slot, snapshot.lsn);
     let work = Work::new(table, parts, (format, emptying), TableIndexes::default(), meter);
-    let pace = Pace::new(options.max_rate);
+    let pace = Pace::new(&options);
     let copying = Copying::new(options.target.clone(), encoding, mark, pace, vec![work], None);
     progress.enter(Stage::Data);
     Arc::new(copying).run(readers).await?;

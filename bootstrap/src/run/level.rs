@@ -43,7 +43,7 @@ impl Bootstrap {
         let is_missing = |oid: u32| ours.get(&oid).is_some_and(|name| !theirs.values().any(|theirs| theirs == name));
         let missing = dump.post_data().filter(|entry| entry.is_foreign_key() && is_missing(entry.object.1));
         let ids: Vec<u32> = missing.map(|entry| entry.id).collect();
-        dump.restore_parallel(&ids, self.options.jobs, Restore::New).await
+        dump.restore_parallel(&ids, self.options.builders(), Restore::New).await
     }
 }
 

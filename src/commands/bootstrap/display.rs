@@ -134,7 +134,7 @@ impl Bars {
         self.total.set_position(view.copied_bytes);
         let tables = format!("{}/{} tables, {}", view.tables_done, view.tables, view.stage.as_str());
         let message = amounts(view.copied_bytes, view.rows, &rate(&self.total));
-        self.total.set_message(format!("{message}, {tables}"));
+        self.total.set_message(format!("{message}, {tables}{}", held_back(view)));
     }
 }
 
@@ -156,6 +156,12 @@ fn amounts(bytes: u64, rows: u64, rate: &str) -> String {
     format!("{}, {} rows, {rate}", HumanBytes(bytes), HumanCount(rows))
 }
 
+/// Why it is slower than it could be.
+fn held_back(view: &View) -> String {
+    let Some(held_back) = &view.held_back else { return String::new() };
+    format!(", held back to {}/s because target \"{}\" got later", HumanBytes(held_back.rate), held_back.target)
+}
+
 /// The same for a file or a pipe.
 fn line(view: &View, took: Duration) -> String {
     if view.stage != Stage::Data {
@@ -166,7 +172,7 @@ fn line(view: &View, took: Duration) -> String {
     let missing = view.expected_bytes.saturating_sub(view.copied_bytes);
     let left = missing.checked_div(rate).map_or_else(String::new, |seconds| format!(", {seconds} s left"));
     let amounts = amounts(view.copied_bytes, view.rows, &format!("{}/s{left}", HumanBytes(rate)));
-    format!("data: {}/{} tables, {amounts}", view.tables_done, view.tables)
+    format!("data: {}/{} tables, {amounts}{}", view.tables_done, view.tables, held_back(view))
 }
 
 fn for_service(view: &View) -> status::Progress {
@@ -175,5 +181,6 @@ fn for_service(view: &View) -> status::Progress {
         expected_bytes: view.expected_bytes,
         tables_done: view.tables_done,
         tables: view.tables,
+        held_back_to: view.held_back.as_ref().map(|held_back| held_back.rate),
     }
 }

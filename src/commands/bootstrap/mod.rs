@@ -1,6 +1,7 @@
 //! `walcast bootstrap TARGET…` and `walcast resync TARGET`: a target becomes equal to the source while that is written.
 
 pub(super) mod display;
+mod governing;
 
 use bootstrap::{Bootstrap, Copied, Options, Progress, RolePolicy, Schema};
 use config::{Config, Target};
@@ -8,7 +9,7 @@ use decoder::Lsn;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{print, target};
-use crate::cli::Effort;
+use crate::cli::{Effort, Rate};
 use crate::control::{self, Answer, Request};
 use crate::failure::{Failure, Result};
 use crate::service::{self, declare_offline, forget};
@@ -89,7 +90,8 @@ pub(crate) async fn options(config: &Config, target: &Target, schema: Schema, ef
         identity: applier::Identity { system_id: source.system_id, slot: config.source.slot.clone() },
         publication: config.source.publication.clone(),
         jobs: effort.jobs.map_or(cores.min(JOBS_MAX), usize::from),
-        max_rate: effort.max_rate,
+        max_rate: effort.max_rate.and_then(Rate::bytes),
+        governor: governing::start(config, effort.max_rate).await,
         schema,
         roles: RolePolicy {
             create: config.roles.replicate,
