@@ -18,8 +18,8 @@
 //! | | there are none | no limit |
 //!
 //! So what a copy does no harm to does not slow it down, and it is never at rest for more than every other tick. When a target
-//! gets better, its usual lateness follows, a quarter of the way each tick. A target that is behind by more than seconds, or
-//! is paused or stopped, is not told of at all. A rate grows to at most twice what is really copied, so that it has an effect
+//! gets better, its usual lateness follows, a quarter of the way each tick. A target that is behind by more than ten seconds,
+//! or is paused or stopped, is not to be told of at all. A rate grows to at most twice what is really copied, so that it has an effect
 //! when it is halved.
 //!
 //! # A timeline

@@ -184,3 +184,17 @@ fn for_service(view: &View) -> status::Progress {
         held_back_to: view.held_back.as_ref().map(|held_back| held_back.rate),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_held_back_says_for_whom() {
+        let mut view = View { stage: Stage::Data, copied_bytes: 1 << 20, expected_bytes: 3 << 20, ..View::default() };
+        let second = Duration::from_secs(1);
+        assert_eq!(line(&view, second), "data: 0/0 tables, 1.00 MiB, 0 rows, 1.00 MiB/s, 2 s left");
+        view.held_back = Some(bootstrap::HeldBack { rate: 4 << 20, target: "berlin".to_owned() });
+        assert!(line(&view, second).ends_with(", held back to 4.00 MiB/s because target \"berlin\" got later"));
+    }
+}

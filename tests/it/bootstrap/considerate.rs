@@ -33,7 +33,7 @@ fn a_copy_is_held_back_for_a_target_that_gets_later_and_not_for_one_that_stopped
         mirror.target_status(1)["bootstrap"]["held_back_to"].is_u64()
     });
     assert!(mirror.walcast(&["status"]).contains("held back to "));
-    command.kill().unwrap();
+    kill_process(Pid::from_child(&command), Signal::INT).unwrap();
     command.wait().unwrap();
 
     mirror.at_target(0, "INSERT INTO t VALUES (0)");
