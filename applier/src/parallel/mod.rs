@@ -21,7 +21,8 @@
 //! # What keeps it right
 //!
 //! Not the search for dependencies: that only keeps units that touch the same row from running into each other. Whatever
-//! runs out of order and matters shows itself, because every change must hit exactly one row and locks are held to the end:
+//! runs out of order and matters to the rows shows itself, because every change must hit exactly one row and locks are held
+//! to the end:
 //!
 //! | unit 8 runs before unit 7, and | then |
 //! | --- | --- |
@@ -29,6 +30,9 @@
 //! | updates or deletes a row that 7 changes | 7 waits for 8's row lock, 8 for 7's turn: the target finds the deadlock |
 //! | inserts a key or unique value that 7 frees | unique violation, or it waits for 7 where that has begun |
 //! | truncates, or inserts into what 7 truncates | deadlock, as above; such a batch is not divided anyway |
+//!
+//! For the target to find a deadlock, 8 must have asked it for 7's turn. So 8 hears of 7's transaction as soon as the answer
+//! to 7's first statement is read, whatever 7's session waits for then.
 //!
 //! A unit that fails takes all behind it along (their question is answered by no), and the rest of the batch is applied in
 //! order by one session. Triggers that fire in a replica session may read what they like, so batches with changes of such
@@ -40,7 +44,9 @@
 //! `walcast.checkpoint` ([`Identity::worker`](crate::Identity)), moved in the transaction of each unit; as units commit in
 //! order the target is at the greatest of all positions. After the batch the first session moves the target's own
 //! checkpoint there, and a session that begins takes over what workers left ([`checkpoint::left_by_workers`]), once none of
-//! their sessions is alive.
+//! their sessions is alive. Workers begin where they find the target's own checkpoint as the first session has it, and the first
+//! session is asked for a sign of life after them: so they are on the same server, and whoever took over from it since
+//! either finds them or has been found.
 //!
 //! # When
 //!
