@@ -39,6 +39,8 @@ pub(crate) struct Relations {
 struct Described {
     /// The Relation message; decoded again when needed, which is seldom.
     message: Arc<[u8]>,
+    /// Its schema's name, where a message gave that another one since.
+    schema: Option<String>,
     mapped: Option<Mapped>,
 }
 
@@ -69,11 +71,11 @@ impl Relations {
             self.mapped -= usize::from(forgotten);
             self.generation += u64::from(forgotten);
             self.bytes = self.bytes + message.len() - known.message.len();
-            known.message = message.into();
+            (known.message, known.schema) = (message.into(), None);
             return true;
         }
         self.bytes += message.len();
-        self.described.insert(relation, Described { message: message.into(), mapped: None });
+        self.described.insert(relation, Described { message: message.into(), schema: None, mapped: None });
         false
     }
 
@@ -103,8 +105,27 @@ impl Relations {
     pub(crate) fn definition(&self, relation: RelationId) -> Result<decoder::Relation, Error> {
         let known = self.described.get(&relation).ok_or(Error::UnknownRelation(relation))?;
         match decoder::decode_change(&known.message)? {
-            Change::Relation(definition) => Ok(definition),
+            Change::Relation(definition) => {
+                let namespace = known.schema.clone().unwrap_or(definition.namespace);
+                Ok(decoder::Relation { namespace, ..definition })
+            }
             _ => Err(Error::UnknownRelation(relation)),
+        }
+    }
+
+    /// Schemas (old name, new name) have other names now. A source before 16 does not describe again what is in them before
+    /// the transaction's end; nor is what it said before said again by a later segment to be taken for new.
+    pub(crate) fn rename_schemas(&mut self, renamed: &[(String, String)]) {
+        let ids: Vec<RelationId> =
+            if renamed.is_empty() { Vec::new() } else { self.described.keys().copied().collect() };
+        for id in ids {
+            let Ok(definition) = self.definition(id) else { continue };
+            let new = renamed.iter().find(|(old, _)| *old == definition.namespace).map(|(_, new)| new.clone());
+            if let (Some(new), Some(known)) = (new, self.described.get_mut(&id)) {
+                known.schema = Some(new);
+                self.mapped -= usize::from(known.mapped.take().is_some());
+                self.generation += 1;
+            }
         }
     }
 

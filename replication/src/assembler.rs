@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
 use crate::keeper::{Keeper, Reading};
-use crate::names::Names;
+use crate::names::{Names, renamed_schemas};
 use crate::run::blocking;
-use crate::signature;
+use crate::signature::{self, DIGITS};
 use crate::spool::{Entry, Spool};
 use crate::status::{KINDS, Status};
 use crate::types::binary_safe;
@@ -379,7 +379,8 @@ impl Assembler {
             return Ok(());
         }
         // Before anything of it is in the frame: the key may have to be read, and that may fail.
-        let fates = if spool.has_messages() { blocking(|| self.judge(&info, spool))? } else { Vec::new() };
+        let (fates, renamed) =
+            if spool.has_messages() { blocking(|| self.judge(&info, spool))? } else { Default::default() };
         self.frame.begin(&info);
         if spool.file_bytes() > 0 {
             blocking(|| self.replay(spool, &fates))?
@@ -389,20 +390,27 @@ impl Assembler {
         self.frame.commit();
         self.end = info.end_lsn;
         self.progress = None;
+        renamed.iter().for_each(|schema| self.names.rename_schema(schema));
         if self.frame.is_full() { self.append_frame() } else { Ok(()) }
     }
 
-    /// What becomes of each of a transaction's messages.
-    fn judge(&mut self, info: &TransactionInfo, spool: &mut Spool) -> Result<Vec<Fate>, ReplicationError> {
-        let mut fates = Vec::new();
+    /// What becomes of each of a transaction's messages, and the old names of schemas that they rename.
+    fn judge(
+        &mut self,
+        info: &TransactionInfo,
+        spool: &mut Spool,
+    ) -> Result<(Vec<Fate>, Vec<String>), ReplicationError> {
+        let (mut fates, mut renamed) = (Vec::new(), Vec::new());
         let (keeper, after) = (&mut self.keeper, self.end);
         spool.replay(|_, message| {
             if message.first() == Some(&b'M') {
-                fates.push(fate(keeper, info, message, after)?);
+                let (fate, content) = fate(keeper, info, message, after)?;
+                fates.push(fate);
+                renamed.extend(if fate == Fate::Verified { renamed_schemas(content) } else { Vec::new() });
             }
             Ok::<_, ReplicationError>(())
         })?;
-        Ok(fates)
+        Ok((fates, renamed))
     }
 
     fn replay(&mut self, spool: &mut Spool, fates: &[Fate]) -> Result<(), ReplicationError> {
@@ -517,11 +525,19 @@ enum Fate {
     Dropped,
 }
 
-fn fate(keeper: &mut Keeper, info: &TransactionInfo, message: &[u8], after: Lsn) -> Result<Fate, ReplicationError> {
+/// What becomes of a message, and what it says after its signature, if that is right.
+fn fate<'a>(
+    keeper: &mut Keeper,
+    info: &TransactionInfo,
+    message: &'a [u8],
+    after: Lsn,
+) -> Result<(Fate, &'a [u8]), ReplicationError> {
     match decoder::decode_change(message).map_err(|source| ReplicationError::Decode { after, source })? {
-        Change::Message { content: [], .. } => Ok(Fate::Marker),
-        Change::Message { content, .. } if keeper.admits(content, info)? => Ok(Fate::Verified),
-        _ => Ok(Fate::Dropped),
+        Change::Message { content: [], .. } => Ok((Fate::Marker, &[])),
+        Change::Message { content, .. } if keeper.admits(content, info)? => {
+            Ok((Fate::Verified, content.get(DIGITS..).unwrap_or_default()))
+        }
+        _ => Ok((Fate::Dropped, &[])),
     }
 }
 

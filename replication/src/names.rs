@@ -8,10 +8,15 @@
 //! Relation 7 "a.t"   Insert 7   ALTER SCHEMA a RENAME TO b   CREATE TABLE a.t   Relation 9 "a.t"   Insert 7 ← what is 7 called?
 //! ```
 //!
+//! Where the capture tells of the new name (a verified message, which is known at its transaction's commit), all relations
+//! that were described in that schema are out of date from there on, whether or not another one gets their name. In the
+//! transaction itself the applier gives them the new one.
+//!
 //! A new connection describes every relation anew, by the catalog as it was at its next change.
 
 use decoder::{Relation, RelationId};
 use hashbrown::{HashMap, HashSet};
+use serde::Deserialize;
 
 type Name = (String, String);
 
@@ -36,24 +41,86 @@ impl Names {
         self.outdated.remove(&id);
     }
 
+    /// The schema has another name now; what was described in it is out of date.
+    pub(crate) fn rename_schema(&mut self, old: &str) {
+        self.outdated.extend(self.of.iter().filter(|(_, (schema, _))| schema == old).map(|(id, _)| *id));
+    }
+
     /// Whether the name it was described under has gone to another relation.
+    #[inline]
     pub(crate) fn is_outdated(&self, relation: RelationId) -> bool {
         !self.outdated.is_empty() && self.outdated.contains(&relation)
     }
+}
+
+/// The old names of the schemas that a message of the capture (its JSON) renames.
+pub(crate) fn renamed_schemas(message: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Message {
+        #[serde(default)]
+        changes: Vec<Change>,
+    }
+    #[derive(Deserialize)]
+    struct Change {
+        class: String,
+        before: Option<State>,
+        after: Option<State>,
+    }
+    #[derive(Deserialize)]
+    struct State {
+        name: Option<String>,
+    }
+    const CLASS: &str = "pg_namespace";
+    if !message.windows(CLASS.len()).any(|window| window == CLASS.as_bytes()) {
+        return Vec::new();
+    }
+    // What cannot be read the applier will name.
+    let Ok(message) = serde_json::from_slice::<Message>(message) else { return Vec::new() };
+    let names = message.changes.into_iter().filter(|change| change.class == CLASS).filter_map(|change| {
+        let (old, new) = (change.before?.name?, change.after?.name?);
+        (old != new).then_some(old)
+    });
+    names.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_message_says_which_schemas_have_another_name() {
+        let schema = |before: &str, after: &str| {
+            format!(r#"{{"class":"pg_namespace","oid":1,"before":{before},"after":{after}}}"#)
+        };
+        let (a, b) = (r#"{"name":"a","comment":null}"#, r#"{"name":"b"}"#);
+        let changes = [schema(a, b), schema(a, a), schema("null", a), schema(b, "null"), schema(b, a)].join(",");
+        let message = format!(r#"{{"v":1,"changes":[{{"class":"pg_class","before":null,"after":{b}}},{changes}]}}"#);
+        assert_eq!(renamed_schemas(message.as_bytes()), ["a", "b"]);
+        assert_eq!(renamed_schemas(b"pg_namespace, and no JSON"), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_described_in_a_renamed_schema_is_outdated_until_described_anew() {
+        let mut names = described(&[(7, "a"), (9, "b")]);
+        names.rename_schema("a");
+        assert!(names.is_outdated(RelationId(7)) && !names.is_outdated(RelationId(9)));
+        names.describe(&relation(7, "c"));
+        names.rename_schema("a");
+        assert!(!names.is_outdated(RelationId(7)));
+    }
+
     fn described(descriptions: &[(u32, &str)]) -> Names {
         let mut names = Names::default();
         for (id, schema) in descriptions {
-            let (namespace, name) = ((*schema).to_owned(), "t".to_owned());
-            let replica_identity = decoder::ReplicaIdentity::Default;
-            names.describe(&Relation { id: RelationId(*id), namespace, name, replica_identity, columns: Vec::new() });
+            names.describe(&relation(*id, schema));
         }
         names
+    }
+
+    fn relation(id: u32, schema: &str) -> Relation {
+        let (namespace, name) = (schema.to_owned(), "t".to_owned());
+        let replica_identity = decoder::ReplicaIdentity::Default;
+        Relation { id: RelationId(id), namespace, name, replica_identity, columns: Vec::new() }
     }
 
     #[test]

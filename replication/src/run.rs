@@ -81,7 +81,7 @@ async fn supervise(receiver: &mut Receiver, shutdown: &CancellationToken) -> Res
         if let ReplicationError::NeedsText { .. } = error {
             tracing::info!(reason = %error, "the stream goes on in text");
             receiver.use_text();
-        } else if let ReplicationError::ManyRelations { .. } = error {
+        } else if matches!(error, ReplicationError::ManyRelations { .. }) || renamed.is_first(&error) {
             tracing::info!(reason = %error, "the stream begins anew");
         } else {
             let pause = backoff.next(receiver.log_end());
@@ -105,6 +105,11 @@ struct Repeated {
 
 impl Repeated {
     const TIMES_MAX: u32 = 5;
+
+    /// It has not happened there before.
+    fn is_first(&self, error: &ReplicationError) -> bool {
+        matches!(error, ReplicationError::Renamed { .. }) && self.times == 1
+    }
 
     fn too_often(&mut self, error: &ReplicationError) -> bool {
         let ReplicationError::Renamed { after, relation } = error else { return false };

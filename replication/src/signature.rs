@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 /// Bytes of each form of the key.
 const BLOCK: usize = 64;
 /// Hexadecimal digits before the JSON.
-const DIGITS: usize = 64;
+pub(crate) const DIGITS: usize = 64;
 
 /// The key of the messages. It is never shown.
 #[derive(Clone)]

@@ -205,6 +205,39 @@ fn d39_a_reader_of_the_target_is_waited_for_and_keeps_nobody_else_waiting() {
     mirror.finish(service);
 }
 
+/// Before 16 a source does not say that tables of a renamed schema have another name.
+#[test]
+fn d11_rows_follow_their_table_through_names_of_its_schema() {
+    let (mirror, service) = begin();
+    let schemas = |one: &str, two: &str| {
+        format!("INSERT INTO {one}.t VALUES ({{n}}, 'one'); INSERT INTO {two}.t VALUES ({{n}}, 'two')")
+    };
+    let step = |script: &str, one: &str, two: &str, n: u32| {
+        mirror.at_source(&format!("{script};\n{}", schemas(one, two).replace("{n}", &n.to_string())));
+        mirror.catch_up(&service);
+    };
+    let tables = "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.t (id int PRIMARY KEY, v text); \
+        CREATE TABLE b.t (id int PRIMARY KEY, v text)";
+    step(tables, "a", "b", 1);
+    step("ALTER SCHEMA a RENAME TO c", "c", "b", 2);
+    // Each gets the other's name, and rows come in the same transaction and after it.
+    let swap = "ALTER SCHEMA c RENAME TO x; ALTER SCHEMA b RENAME TO c; ALTER SCHEMA x RENAME TO b";
+    let within = schemas("b", "c").replace("{n}", "3");
+    step(&format!("BEGIN; INSERT INTO c.t VALUES (30, 'one'); {swap}; {within}; COMMIT"), "b", "c", 4);
+    step(
+        "BEGIN; ALTER SCHEMA b RENAME TO y; UPDATE y.t SET v = 'first'; ALTER SCHEMA y RENAME TO b; COMMIT",
+        "b",
+        "c",
+        5,
+    );
+    for at in 0..2 {
+        let kinds = "SELECT (SELECT string_agg(DISTINCT v, ' ' ORDER BY v) FROM b.t), (SELECT string_agg(DISTINCT v, ' ') FROM c.t)";
+        assert_eq!(mirror.at_target(at, kinds).trim(), "first one|two");
+    }
+    assert_equal(&mirror, &service, "schemas that are renamed");
+    mirror.finish(service);
+}
+
 #[test]
 fn d43_what_cannot_be_done_on_one_target_stops_that_one_and_can_be_skipped() {
     let (mirror, service) = begin();

@@ -135,6 +135,7 @@ impl Target {
         }
         self.session.simple(UNPIN).await?;
         self.forget_tables().await?;
+        self.relations.rename_schemas(&tables::renamed_schemas(message));
         Ok(outcome)
     }
 

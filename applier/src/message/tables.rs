@@ -28,16 +28,27 @@ pub(super) async fn follow(
             }
         }
         "pg_namespace" => {
-            let new = change.after.as_ref().and_then(|after| after.name.as_deref());
-            let (Some(old), Some(new)) = (before.name.as_deref(), new) else { return Ok(()) };
-            for table in filter.names_in(old).filter(|_| old != new) {
-                let moved = TableName { schema: new.to_owned(), table: table.table.clone() };
+            let Some((old, new)) = renamed_schema(change) else { return Ok(()) };
+            for table in filter.names_in(&old) {
+                let moved = TableName { schema: new.clone(), table: table.table.clone() };
                 rename(session, filter, identity, &table, Some(moved)).await?;
             }
         }
         _ => {}
     }
     Ok(())
+}
+
+/// The schemas that have another name, with both.
+pub(super) fn renamed_schemas(message: &Message) -> Vec<(String, String)> {
+    let schemas = message.changes.iter().filter(|change| change.class == "pg_namespace");
+    schemas.filter_map(renamed_schema).collect()
+}
+
+fn renamed_schema(change: &Change) -> Option<(String, String)> {
+    let name = |state: &Option<State>| state.as_ref().and_then(|state| state.name.clone());
+    let (old, new) = (name(&change.before)?, name(&change.after)?);
+    (old != new).then_some((old, new))
 }
 
 async fn rename(
