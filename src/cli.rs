@@ -86,7 +86,7 @@ pub(crate) enum Command {
         #[arg(long)]
         schema_exists: bool,
         /// Copy nothing: the target equals the source as it was when the slot was made
-        #[arg(long, conflicts_with_all = ["jobs", "max_rate", "schema_exists"])]
+        #[arg(long, conflicts_with_all = ["jobs", "max_rate", "considerate", "schema_exists"])]
         no_copy: bool,
     },
     /// Run the service until SIGTERM or SIGINT
@@ -220,37 +220,19 @@ pub(crate) struct Effort {
     /// Tables, or parts of tables, copied at a time; the number of CPUs, but at most 4, when left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
-    /// Rows copied in a second at most, such as 20MiB; none: no limit; left out: as many as do not make other targets later
+    /// Rows copied in a second at most, such as 20MiB, to leave the servers to others; indexes then take one process each
     #[arg(long, value_name = "SIZE", value_parser = rate)]
-    pub max_rate: Option<Rate>,
+    pub max_rate: Option<u64>,
+    /// Slow down while other targets get later by the copy; indexes then take one process each
+    #[arg(long)]
+    pub considerate: bool,
 }
 
-/// How many rows are copied in a second at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rate {
-    /// As many as can be, whatever other targets have of it.
-    Unlimited,
-    /// So many bytes.
-    Bytes(u64),
-}
-
-impl Rate {
-    pub(crate) fn bytes(self) -> Option<u64> {
-        match self {
-            Rate::Unlimited => None,
-            Rate::Bytes(bytes) => Some(bytes),
-        }
-    }
-}
-
-fn rate(text: &str) -> Result<Rate, String> {
-    if text == "none" {
-        return Ok(Rate::Unlimited);
-    }
+fn rate(text: &str) -> Result<u64, String> {
     match config::parse_size(text) {
         Ok(0) => Err("a rate is more than nothing".to_owned()),
-        Ok(bytes) => Ok(Rate::Bytes(bytes)),
-        Err(problem) => Err(format!("{problem}, or write none: {}", problem.hint())),
+        Ok(bytes) => Ok(bytes),
+        Err(problem) => Err(format!("{problem}: {}", problem.hint())),
     }
 }
 

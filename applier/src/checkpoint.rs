@@ -180,7 +180,7 @@ impl Checkpoint {
         }
     }
 
-    /// Writes the statement that moves it to `lsn`, as the last one before COMMIT.
+    /// Writes the statement that moves it to `lsn` once its transaction commits.
     pub(crate) fn write_advance(&mut self, session: &mut Session, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
         let (new, time, old) = (lsn.as_u64().to_be_bytes(), time.0.to_be_bytes(), self.sent.as_u64().to_be_bytes());
         self.sent = lsn;
@@ -193,6 +193,11 @@ impl Checkpoint {
                 session.bind(ADVANCE, &[1, 1, 1, 0, 0], &values, Expect::Advance)
             }
         }
+    }
+
+    /// The statement that moves it to `lsn` is written.
+    pub(crate) fn is_sent(&self, lsn: Lsn) -> bool {
+        self.sent == lsn
     }
 
     /// The COMMIT that moved it to `lsn` was answered.

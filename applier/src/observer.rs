@@ -54,7 +54,7 @@ pub struct BatchReport<'a> {
     pub transactions: u64,
     /// From the first byte sent to the COMMIT's reply.
     pub duration: Duration,
-    /// When its first transaction was committed on the source, by the source's clock; `None` for what workers applied.
+    /// When its first transaction was committed on the source, by the source's clock.
     pub committed: Option<PgTimestamp>,
     /// Changes per table, as `schema.table`, in no order.
     pub tables: &'a [(&'a str, u64)],

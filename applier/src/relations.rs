@@ -121,12 +121,18 @@ impl Relations {
         for id in ids {
             let Ok(definition) = self.definition(id) else { continue };
             let new = renamed.iter().find(|(old, _)| *old == definition.namespace).map(|(_, new)| new.clone());
-            if let (Some(new), Some(known)) = (new, self.described.get_mut(&id)) {
-                known.schema = Some(new);
-                self.mapped -= usize::from(known.mapped.take().is_some());
-                self.generation += 1;
+            if let Some(new) = new {
+                self.set_schema(id, &new);
             }
         }
+    }
+
+    /// The relation is in this schema now. A source describes it again when its next row comes, perhaps as it did before.
+    pub(crate) fn set_schema(&mut self, relation: RelationId, schema: &str) {
+        let Some(known) = self.described.get_mut(&relation) else { return };
+        known.schema = Some(schema.to_owned());
+        self.mapped -= usize::from(known.mapped.take().is_some());
+        self.generation += 1;
     }
 
     /// Remembers how a relation goes to the target.

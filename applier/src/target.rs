@@ -145,6 +145,8 @@ impl Target {
         let whole = guard == Guard::Guarded && self.fits_one_window(batch, feed.after());
         let mut walk = Walk::new(tier, guard, feed.after());
         walk.whole = whole;
+        let last = batch.transactions.last().filter(|_| guard == Guard::Guarded);
+        walk.ahead = last.map(|last| (last.end_lsn, last.commit_time));
         loop {
             let parts = std::mem::take(&mut batch.parts);
             if tier == Tier::Net {
@@ -203,7 +205,9 @@ impl Target {
     }
 
     pub(crate) async fn send_commit(&mut self, lsn: Lsn, time: PgTimestamp) -> Result<(), Error> {
-        self.checkpoint.write_advance(&mut self.session, lsn, time)?;
+        if !self.checkpoint.is_sent(lsn) {
+            self.checkpoint.write_advance(&mut self.session, lsn, time)?;
+        }
         match self.session.is_whole() {
             true => self.session.commit_whole(),
             false => self.session.commit()?,
@@ -245,6 +249,10 @@ impl Target {
         match walk.whole {
             true => self.session.begin_whole(),
             false => self.session.begin()?,
+        }
+        if let Some((lsn, time)) = walk.ahead {
+            // First: after a batch that failed, nothing of this one is done, not even to be undone.
+            self.checkpoint.write_advance(&mut self.session, lsn, time)?;
         }
         walk.begun = true;
         Ok(())

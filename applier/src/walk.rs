@@ -1,6 +1,6 @@
 //! The walk over a batch's changes, shared by the tiers, and what it has to know of their tables.
 
-use decoder::{Lsn, RelationId};
+use decoder::{Lsn, PgTimestamp, RelationId};
 use segment_log::{FrameKind, Piece, Record, TransactionInfo};
 
 use crate::batch::Part;
@@ -22,6 +22,8 @@ pub(crate) struct Walk {
     pub(crate) guard: Guard,
     /// It goes out as one window, which is a transaction.
     pub(crate) whole: bool,
+    /// It is sent while another batch is on its way, and first of all moves the checkpoint there.
+    pub(crate) ahead: Option<(Lsn, PgTimestamp)>,
     /// Transactions up to here are passed over.
     after: Lsn,
     pub(crate) begun: bool,
@@ -45,6 +47,7 @@ impl Walk {
             tier,
             guard,
             whole: false,
+            ahead: None,
             after,
             begun: false,
             changes: Counts::default(),

@@ -2,7 +2,7 @@
 //!
 //! In life the third target is a machine of its own. Its server has its data in memory and the lowest priority, to be as
 //! little in the way as can be on one machine; once more it shares disk and priority with everything else, as the worst
-//! case. Both are measured as it is by itself, with a fixed `--max-rate`, and at full speed. What reads the rows at the source
+//! case. Both are measured at full speed, with a fixed `--max-rate`, and with `--considerate`. What reads the rows at the source
 //! and what relays them has the same priority as everything else in all cases.
 
 use std::collections::HashSet;
@@ -56,10 +56,10 @@ const VARIANTS: [Variant; 7] = [
     Variant { name: "no copy", copy: None },
     Variant { name: "copy to a server in memory at the lowest priority", copy: Some((Place::Apart, &[])) },
     Variant { name: "the same with --max-rate 20MiB", copy: Some((Place::Apart, &["--max-rate", MAX_RATE])) },
-    Variant { name: "the same with --max-rate none", copy: Some((Place::Apart, &["--max-rate", "none"])) },
+    Variant { name: "the same with --considerate", copy: Some((Place::Apart, &["--considerate"])) },
     Variant { name: "copy to a server on the same disk at the same priority", copy: Some((Place::Beside, &[])) },
     Variant { name: "the same with --max-rate 20MiB", copy: Some((Place::Beside, &["--max-rate", MAX_RATE])) },
-    Variant { name: "the same with --max-rate none", copy: Some((Place::Beside, &["--max-rate", "none"])) },
+    Variant { name: "the same with --considerate", copy: Some((Place::Beside, &["--considerate"])) },
 ];
 
 pub(crate) fn measure(options: &Options, program: &Path, report: &mut Report) -> anyhow::Result<()> {

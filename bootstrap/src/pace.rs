@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::Options;
-use crate::governor::Governor;
+use crate::governor::{Governor, TICK};
 
 /// What was not used of the rate is lent for no longer than this: a burst is what others feel.
 const BURST: Duration = Duration::from_millis(5);
@@ -42,11 +42,16 @@ impl Pace {
         }
     }
 
+    /// A governed rate is another one a tick later: nothing is put off for longer than that, or what is large and comes
+    /// while the copy rests would hold up all workers.
     fn reserve(&self, bytes: u64, rate: f64, now: Instant) -> Instant {
         let takes = Duration::from_secs_f64(bytes as f64 / rate);
         let mut used_until = self.used_until.lock().unwrap_or_else(PoisonError::into_inner);
         let from = now.checked_sub(BURST).map_or(*used_until, |lent| lent.max(*used_until));
         *used_until = from + takes;
+        if self.bytes_per_second.is_none_or(|limit| rate < limit as f64) {
+            *used_until = (*used_until).min(now + TICK);
+        }
         *used_until
     }
 }

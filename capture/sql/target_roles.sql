@@ -177,6 +177,7 @@ begin
         return false;
     end if;
     execute format('alter role %I rename to %I', old, name);
+    delete from walcast.role r where r.name = rename_role.name; -- there was no such role any more
     update walcast.role r set name = rename_role.name where r.name = old;
     return true;
 end

@@ -119,7 +119,13 @@ async fn copy(service: &Arc<Service>, name: &str, table: &Table, tries: &mut u32
     let mut status = service.with_target(name, Target::watch)?;
     let applied = status.wait_for(|s| s.applied_lsn >= Some(pinned)).await.map(drop);
     applied.map_err(|_| stopping())?;
-    let options = options(&service.config(), &target, Schema::Exists, Effort { jobs: Some(1), max_rate: None }).await?;
+    let options = options(
+        &service.config(),
+        &target,
+        Schema::Exists,
+        Effort { jobs: Some(1), max_rate: None, considerate: false },
+    )
+    .await?;
     let lane = options.identity.lane(&table.0, &table.1);
     let copied = applier::checkpoint(&target.conninfo, &lane).await;
     let copied = copied.map_err(|e| Failure::new(with_causes(&e)).maybe_hint(e.hint()))?;

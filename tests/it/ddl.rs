@@ -235,6 +235,10 @@ fn d11_rows_follow_their_table_through_names_of_its_schema() {
         "c",
         5,
     );
+    // The table of b goes where another of the same name then is, and comes to be called as it was described last.
+    let moves = "ALTER SCHEMA b RENAME TO d; CREATE SCHEMA b; ALTER TABLE d.t SET SCHEMA b; \
+        CREATE TABLE d.t (id int PRIMARY KEY, v text); INSERT INTO d.t VALUES (1, 'third')";
+    step(moves, "b", "c", 6);
     for at in 0..2 {
         let kinds = "SELECT (SELECT string_agg(DISTINCT v, ' ' ORDER BY v) FROM b.t), (SELECT string_agg(DISTINCT v, ' ') FROM c.t)";
         assert_eq!(mirror.at_target(at, kinds).trim(), "first one|two");

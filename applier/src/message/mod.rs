@@ -136,6 +136,7 @@ impl Target {
         self.session.simple(UNPIN).await?;
         self.forget_tables().await?;
         self.relations.rename_schemas(&tables::renamed_schemas(message));
+        tables::moved_tables(message).for_each(|(table, schema)| self.relations.set_schema(table, schema));
         Ok(outcome)
     }
 

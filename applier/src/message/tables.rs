@@ -1,6 +1,7 @@
 //! Tables that are told from others, by their names (`copied.rs`), and what DDL does to them.
 
 use ::ddl::{Change, Message, State};
+use decoder::RelationId;
 
 use crate::copied::{self, Filter};
 use crate::error::Error;
@@ -37,6 +38,15 @@ pub(super) async fn follow(
         _ => {}
     }
     Ok(())
+}
+
+/// Tables (by their OIDs on the source) that are in another schema, with its name.
+pub(super) fn moved_tables(message: &Message) -> impl Iterator<Item = (RelationId, &str)> {
+    message.changes.iter().filter(|change| change.class == "pg_class").filter_map(|change| {
+        let (before, after) = (change.before.as_ref()?, change.after.as_ref()?);
+        let moved = (table_name(before)?.schema != table_name(after)?.schema).then_some(RelationId(change.oid))?;
+        Some((moved, after.schema.as_deref()?))
+    })
 }
 
 /// The schemas that have another name, with both.

@@ -114,7 +114,7 @@ impl Follower {
         if let Some(part) = batch.parts.last() {
             following.target.relations.be_in(part.segment);
         }
-        self.take_shared(following, &applied, started).await?;
+        self.take_shared(following, batch, &applied, started).await?;
         if let Some(lost) = applied.lost {
             // What it was sent may yet be committed: a new session waits for that to be over.
             return Err(lost);
@@ -174,6 +174,7 @@ impl Follower {
     async fn take_shared(
         &mut self,
         following: &mut Following,
+        batch: &Batch,
         applied: &Applied,
         started: Instant,
     ) -> Result<(), Error> {
@@ -189,7 +190,7 @@ impl Follower {
             changes: applied.changes,
             transactions: applied.transactions,
             duration: started.elapsed(),
-            committed: None,
+            committed: batch.oldest(),
             tables: &tables,
         });
         following.answered = Instant::now();

@@ -7,18 +7,13 @@ use std::time::Duration;
 use bootstrap::{Governor, Lateness, TICK, WINDOW};
 use config::Config;
 
-use crate::cli::Rate;
 use crate::control::{self, Answer, Request};
 
 /// What is usual is judged by so much time before the copy.
 const BEFORE: Duration = Duration::from_secs(10);
 
-/// A governor that is told of the targets for as long as somebody else has it; `None` if none is wanted. Without a service
-/// there are no other targets.
-pub(super) async fn start(config: &Config, wanted: Option<Rate>) -> Option<Arc<Governor>> {
-    if wanted == Some(Rate::Unlimited) {
-        return None;
-    }
+/// A governor that is told of the targets for as long as somebody else has it. Without a service there are no other targets.
+pub(super) async fn start(config: &Config) -> Arc<Governor> {
     let (log_dir, governor) = (config.log.dir.clone(), Arc::new(Governor::default()));
     governor.notice(&ask(&log_dir, BEFORE).await);
     let told = Arc::downgrade(&governor);
@@ -32,7 +27,7 @@ pub(super) async fn start(config: &Config, wanted: Option<Rate>) -> Option<Arc<G
             }
         }
     });
-    Some(governor)
+    governor
 }
 
 /// A service that dies, or is of another version, takes nothing from the copy.

@@ -9,7 +9,7 @@ use decoder::Lsn;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{print, target};
-use crate::cli::{Effort, Rate};
+use crate::cli::Effort;
 use crate::control::{self, Answer, Request};
 use crate::failure::{Failure, Result};
 use crate::service::{self, declare_offline, forget};
@@ -90,8 +90,8 @@ pub(crate) async fn options(config: &Config, target: &Target, schema: Schema, ef
         identity: applier::Identity { system_id: source.system_id, slot: config.source.slot.clone() },
         publication: config.source.publication.clone(),
         jobs: effort.jobs.map_or(cores.min(JOBS_MAX), usize::from),
-        max_rate: effort.max_rate.and_then(Rate::bytes),
-        governor: governing::start(config, effort.max_rate).await,
+        max_rate: effort.max_rate,
+        governor: if effort.considerate { Some(governing::start(config).await) } else { None },
         schema,
         roles: RolePolicy {
             create: config.roles.replicate,

@@ -24,7 +24,7 @@ fn a_copy_is_held_back_for_a_target_that_gets_later_and_not_for_one_that_stopped
     mirror.at_target(0, SLOW);
 
     // So slowly that there is time to look.
-    let mut command = mirror.command(&["bootstrap", "tokyo", "--max-rate", "128KiB"]);
+    let mut command = mirror.command(&["bootstrap", "tokyo", "--considerate", "--max-rate", "128KiB"]);
     let mut command = command.stdout(Stdio::null()).spawn().unwrap();
     let mut row = 0;
     until("the copy is held back", CATCH_UP, || {
@@ -39,9 +39,9 @@ fn a_copy_is_held_back_for_a_target_that_gets_later_and_not_for_one_that_stopped
     mirror.at_target(0, "INSERT INTO t VALUES (0)");
     mirror.at_source("INSERT INTO t VALUES (0)");
     mirror.until_stopped(0);
-    mirror.walcast(&["bootstrap", "tokyo"]);
+    mirror.walcast(&["bootstrap", "tokyo", "--considerate"]);
     mirror.at_target(0, "DELETE FROM t WHERE id = 0");
     mirror.walcast(&["resume", "berlin"]);
-    mirror.walcast(&["resync", "tokyo", "--max-rate", "none"]);
+    mirror.walcast(&["resync", "tokyo", "--considerate"]);
     mirror.finish(service);
 }
