@@ -28,11 +28,7 @@ pub(crate) async fn apply<S: Session + Send>(
         return apply_database(context, before.as_deref(), after.as_deref()).await;
     }
     match &change.after {
-        Some(_) => {
-            apply_role(context, state, before.as_deref(), after.as_deref()).await?;
-            // Another role may have been noted under this name, whose end was not told: it is this one now.
-            if change.before.is_none() { context.identify(change, change.after.as_ref()).await } else { Ok(()) }
-        }
+        Some(_) => apply_role(context, state, before.as_deref(), after.as_deref()).await,
         None => drop_role(context, change, state).await,
     }
 }
