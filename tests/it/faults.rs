@@ -219,7 +219,8 @@ fn f30_sigterm_under_load_is_obeyed_at_once_and_frees_the_slot() {
     under_load(&mirror.source, Source::Steady, &mut random, |random| {
         for _ in 0..rounds() {
             let service = mirror.run();
-            thread::sleep(Duration::from_millis(random.within(0..1500)));
+            // Before it listens to signals there is nothing to obey.
+            thread::sleep(Duration::from_millis(random.within(100..1500)));
             let asked = Instant::now();
             service.sigterm();
             eprintln!("stopped within {:?}", asked.elapsed());
