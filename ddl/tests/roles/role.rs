@@ -133,6 +133,21 @@ fn d13_names_of_roles_are_exchanged_and_passed_on() {
     });
 }
 
+/// A role that had its name given to it goes, and another one is made under that name before anybody looks.
+#[test]
+fn d13_a_role_made_anew_under_a_given_name_is_dropped_and_renamed_as_itself() {
+    everywhere(async |servers: &mut Servers| {
+        for then in ["drop role b", "alter role b rename to c", "drop role c"] {
+            if then != "drop role c" {
+                servers.replicate(&["create role a login", "alter role a rename to b"]).await;
+                servers.replicate(&["drop role b; create role b login"]).await;
+            }
+            servers.replicate(&[then]).await;
+            servers.assert_same(then, &roles()).await;
+        }
+    });
+}
+
 /// Who tells of roles late, because his transaction took long, does not have the last word.
 #[test]
 fn d17_what_is_told_of_a_role_by_a_transaction_that_ends_late_is_not_what_stays() {
