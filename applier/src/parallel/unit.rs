@@ -156,9 +156,10 @@ impl Divider {
         match change {
             Change::Insert { new, .. } => self.key(relation, mapping, *new, *new),
             Change::Update { old, new, .. } => {
-                let old = old.map_or(*new, |old| old.tuple());
-                self.key(relation, mapping, old, old);
-                self.key(relation, mapping, *new, old);
+                if let Some(old) = old {
+                    self.key(relation, mapping, old.tuple(), old.tuple());
+                }
+                self.key(relation, mapping, *new, old.map_or(*new, |old| old.tuple()));
             }
             Change::Delete { old, .. } => self.key(relation, mapping, old.tuple(), old.tuple()),
             _ => return,
