@@ -8,7 +8,7 @@ use std::time::Duration;
 use cluster::Cluster;
 
 use crate::postgres::sql;
-use crate::service::{CATCH_UP, Mirror, SLOT, SMALL_SEGMENTS, until};
+use crate::service::{CATCH_UP, Mirror, SLOT, SMALL_SEGMENTS, Service, until};
 
 const SOON: Duration = Duration::from_secs(30);
 /// In every connection string of these tests; it may be in no output.
@@ -156,6 +156,7 @@ fn a_target_that_cannot_take_it_says_why_and_gets_everything_once_it_can() {
 
     stops_until_repaired(
         &mirror,
+        &service,
         berlin,
         "ALTER TABLE u RENAME TO v",
         "table public.u does not exist",
@@ -163,6 +164,7 @@ fn a_target_that_cannot_take_it_says_why_and_gets_everything_once_it_can() {
     );
     stops_until_repaired(
         &mirror,
+        &service,
         berlin,
         "ALTER TABLE u RENAME v TO w",
         "column \"v\" of table public.u",
@@ -170,6 +172,7 @@ fn a_target_that_cannot_take_it_says_why_and_gets_everything_once_it_can() {
     );
     stops_until_repaired(
         &mirror,
+        &service,
         berlin,
         "GRANT SELECT, INSERT ON u TO walcast; ALTER ROLE walcast SET session_replication_role = replica;
          ALTER ROLE walcast NOSUPERUSER",
@@ -187,7 +190,9 @@ fn a_target_that_cannot_take_it_says_why_and_gets_everything_once_it_can() {
     mirror.finish(service);
 }
 
-fn stops_until_repaired(mirror: &Mirror, target: &Cluster, damage: &str, what: &str, repair: &str) {
+/// Begins and ends with the target caught up: a session that is only being opened is not among those that are ended
+/// here, and what it misses is something else.
+fn stops_until_repaired(mirror: &Mirror, service: &Service, target: &Cluster, damage: &str, what: &str, repair: &str) {
     sql(target, damage);
     sql(target, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'walcast%'");
     mirror.at_source("UPDATE u SET v = v + 1");
@@ -195,6 +200,7 @@ fn stops_until_repaired(mirror: &Mirror, target: &Cluster, damage: &str, what: &
     assert!(error.contains(what) && error.contains("hint: "), "{what:?} or a hint is not in: {error}");
     sql(target, repair);
     mirror.walcast(&["resume", "berlin"]);
+    mirror.catch_up_one(0, service);
 }
 
 /// A small file system of its own, unmounted in the end.
