@@ -220,6 +220,11 @@ begin
             end if;
         end if;
     end loop;
+    -- of a column or constraint that only the parent lost, the same message says that the children have it still
+    if tg_tag = 'ALTER TABLE' and cardinality(touched) > 0 then
+        touched := touched || array(select walcast.key('pg_class'::regclass, i.inhrelid) from pg_inherits i
+                                     where i.inhparent in (select (t & 4294967295)::oid from unnest(touched) t where (t >> 32)::oid = 'pg_class'::regclass));
+    end if;
     done := walcast.capture(tg_tag, array_remove(touched, 0::bigint), rewrites, changes, '{}');
 end
 $$;

@@ -52,6 +52,19 @@ impl<'a> Turn<'a> {
         self.statement(format!("ALTER TABLE ONLY {} {what}", self.now.sql_name()))
     }
 
+    /// Without descendants where that can be said: each of those has a change of its own, in which it may have kept what
+    /// this one loses or gets. A partitioned table has nothing that its partitions lack.
+    pub(crate) fn alter_without_children(&self, what: &str) -> Statement {
+        if self.now.partition_key.is_some() { self.alter_table(what) } else { self.alter_only(what) }
+    }
+
+    /// The tables that inherit from this one as they were and as they are, as far as the source changed them.
+    pub(crate) fn changed_children(&self) -> impl Iterator<Item = (&'a State, &'a State)> {
+        let parent = &self.after.identity;
+        let both = self.message.changes.iter().filter_map(|change| change.before.as_ref().zip(change.after.as_ref()));
+        both.filter(move |(_, after)| after.inherits.contains(parent))
+    }
+
     /// A statement with the rights of the object's owner.
     pub(crate) fn statement(&self, sql: String) -> Statement {
         Statement::new(sql).with_rights_of(self.role)

@@ -22,7 +22,19 @@ pub(super) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
     let there = gone.filter(|old| find(turn.now, &old.name).is_some_and(|now| !is_replaced(turn, before, now, old)));
     let mut there: Vec<_> = there.collect();
     there.sort_by_key(|old| old.generated.is_none());
-    there.iter().map(|old| turn.alter_table(&format!("DROP COLUMN {}", quote::identifier(&old.name)))).collect()
+    let sql = |old: &Column| format!("DROP COLUMN {}", quote::identifier(&old.name));
+    let statement = |old: &&&Column| match is_left_to_children(turn, old) {
+        true => turn.alter_only(&sql(old)),
+        false => turn.alter_table(&sql(old)),
+    };
+    there.iter().map(|old| statement(&old)).collect()
+}
+
+/// `ALTER TABLE ONLY … DROP COLUMN`: what children had from their parent is their own from then on, with all values.
+fn is_left_to_children(turn: &Turn<'_>, old: &Column) -> bool {
+    let of = |state: &'_ State| find(state, &old.name).map(|column| (column.num, column.local.unwrap_or(true)));
+    turn.changed_children()
+        .any(|(before, after)| matches!((of(before), of(after)), (Some((was, false)), Some((is, true))) if was == is))
 }
 
 /// Columns of a table of a type are the type's to change.
@@ -79,7 +91,7 @@ fn add_one(turn: &Turn<'_>, wanted: &Column) -> Vec<Statement> {
     let default = wanted.default.as_deref().unwrap_or("NULL");
     vec![
         turn.alter_table(&format!("ADD COLUMN {}", definition(turn, &adding))),
-        turn.alter_table(&format!("ALTER COLUMN {name} SET DEFAULT {default}")),
+        turn.alter_without_children(&format!("ALTER COLUMN {name} SET DEFAULT {default}")),
     ]
 }
 
@@ -189,7 +201,7 @@ impl<'a> Altered<'a> {
         let mut statements = Vec::new();
         if self.now.generated.is_some() || self.after.generated.is_some() {
             statements.extend(self.generation());
-        } else if self.after.identity.is_none() && (retyped || self.changed(|column| &column.default)) {
+        } else if self.after.identity.is_none() && (retyped || self.lost_default() || self.changed(|c| &c.default)) {
             let default = self.after.default.as_ref().map(|default| format!("SET DEFAULT {default}"));
             let dropped = self.now.default.is_some() && !retyped;
             statements.extend(default.or(dropped.then(|| "DROP DEFAULT".to_owned())).map(|what| self.only(&what)));
@@ -197,6 +209,12 @@ impl<'a> Altered<'a> {
         statements.extend(self.nullability());
         statements.extend(self.identity());
         statements
+    }
+
+    /// A parent's other type took it along.
+    fn lost_default(&self) -> bool {
+        let retyped = self.before.is_some_and(|before| before.type_name != self.after.type_name);
+        retyped && self.now.default.is_none() && self.after.default.is_some()
     }
 
     fn generation(&self) -> Option<Statement> {
@@ -210,10 +228,16 @@ impl<'a> Altered<'a> {
     }
 
     fn nullability(&self) -> Option<Statement> {
-        let named = |state| self.turn.server_version >= 180_000 && column::not_null_constraint(state, self.after);
+        let has_constraints = self.turn.server_version >= 180_000;
+        let named = |state| has_constraints && column::not_null_constraint(state, self.after);
+        // constraints of this kind are inherited
+        let alter = |what: &str| match has_constraints {
+            true => self.column(what),
+            false => self.turn.alter_without_children(&self.clause(what)),
+        };
         match self.changed(|column| column.not_null) {
-            true if self.after.not_null && !named(self.turn.after) => Some(self.column("SET NOT NULL")),
-            true if !self.after.not_null => Some(self.column("DROP NOT NULL")),
+            true if self.after.not_null && !named(self.turn.after) => Some(alter("SET NOT NULL")),
+            true if !self.after.not_null => Some(alter("DROP NOT NULL")),
             _ => None,
         }
     }

@@ -274,6 +274,26 @@ pub(crate) const CASES: &[Case] = &[
         ],
     },
     Case {
+        name: "D36 what children keep of their own",
+        sql: &[
+            "create table d36_m (a int, b int, c int, constraint d36_mc check (a > 0)); create table d36_n (x int, e \
+             int, f int default 7, a int default 11) inherits (d36_m); create table d36_o () inherits (d36_m); insert into d36_n values \
+             (1, 2, 3, 4); insert into d36_o values (5, 6, 7)",
+            "alter table d36_m add e int default 1 not null, add f int default 8, add g timestamptz default now()",
+            "alter table only d36_m alter a set not null",
+            "alter table d36_m alter b set not null; alter table only d36_m alter b drop not null",
+            "alter table d36_m alter c set default 9; alter table only d36_m alter c drop default",
+            "alter table only d36_m drop constraint d36_mc",
+            "alter table only d36_m drop column c",
+            "alter table d36_m alter a type bigint; alter table d36_m drop column e, drop column f",
+            "create table d36_older (a bigint not null, b int, g timestamptz, z int default 4); create table d36_younger (z int, \
+             y int) inherits (d36_m); alter table d36_older add y int; alter table d36_older inherit d36_younger; \
+             insert into d36_older values (1, 2, now(), 3, 4)",
+            "alter table d36_m add h int default 3; alter table d36_younger drop column z",
+            "alter table d36_m drop column h; alter table only d36_younger drop column y",
+        ],
+    },
+    Case {
         name: "D37 types under tables",
         sql: &[
             "create type d37_c as (a int, b text); create domain d37_d as int default 1 not null constraint d37_k \
