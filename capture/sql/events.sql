@@ -63,6 +63,20 @@ begin
 end
 $$;
 
+-- Extended statistics of this relation. Another type of a column makes them anew, of which nothing tells: they are then
+-- known under the OID that they had.
+create or replace function walcast.statistics_of(relation oid) returns bigint[] language plpgsql as $$
+begin
+    if not exists (select from pg_statistic_ext e where e.stxrelid = relation) then
+        return '{}';
+    end if;
+    update walcast.shadow s set oid = e.oid from pg_statistic_ext e join pg_namespace n on n.oid = e.stxnamespace
+     where e.stxrelid = relation and s.class = 'pg_statistic_ext'::regclass and s.oid <> e.oid
+       and s.state ->> 'schema' = n.nspname and s.state ->> 'name' = e.stxname and not exists (select from pg_statistic_ext x where x.oid = s.oid);
+    return array(select walcast.key('pg_statistic_ext'::regclass, e.oid) from pg_statistic_ext e where e.stxrelid = relation order by 1);
+end
+$$;
+
 -- Tables of a composite type.
 create or replace function walcast.beside_type(type oid) returns bigint[] language plpgsql stable as $$
 begin
@@ -114,6 +128,9 @@ begin
                 end if;
             elsif tag <> 'CREATE TABLE' and cmd.command_tag <> 'CREATE SEQUENCE' then
                 keys := keys || walcast.beside_relation((k & 4294967295)::oid, cmd.command_tag);
+                if cmd.command_tag = 'ALTER TABLE' then
+                    keys := keys || walcast.statistics_of((k & 4294967295)::oid);
+                end if;
             end if;
         elsif cmd.command_tag = 'ALTER TYPE' then
             keys := keys || walcast.beside_type((k & 4294967295)::oid);

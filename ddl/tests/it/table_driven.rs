@@ -231,6 +231,8 @@ pub(crate) const CASES: &[Case] = &[
             "alter table d35 replica identity full",
             "comment on table d35 is null; comment on column d35.a is 'b'; alter index d35_i reset (fillfactor); \
              alter table d35 set without cluster",
+            "alter table d35 alter c type bigint; alter statistics d35_s rename to d35_r",
+            "alter table d35 alter c type int; drop statistics d35_r; create statistics d35_s on a, b from d35",
             "comment on statistics d35_s is null; alter statistics d35_s set statistics -1; alter statistics d35_s \
              rename to d35_t",
         ],
