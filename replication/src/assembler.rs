@@ -18,6 +18,7 @@ use crate::error::ReplicationError;
 use crate::keeper::{Keeper, Reading};
 use crate::names::{Names, renamed_schemas};
 use crate::run::blocking;
+use crate::schema_names::{self, Renamed, SchemaNames};
 use crate::signature::{self, DIGITS};
 use crate::spool::{Entry, Spool};
 use crate::status::{KINDS, Status};
@@ -67,6 +68,7 @@ pub(crate) struct Assembler {
     binary: bool,
     relations: ColumnCounts,
     names: Names,
+    schemas: SchemaNames,
     /// Bytes of descriptions since the connection began.
     described: usize,
     descriptions_max: usize,
@@ -90,6 +92,7 @@ impl Assembler {
     pub(crate) fn new(
         writer: Writer,
         spool_dir: &Path,
+        schemas: SchemaNames,
         keeper: Keeper,
         status: Arc<Status>,
         shutdown: CancellationToken,
@@ -102,6 +105,7 @@ impl Assembler {
             binary: false,
             relations: ColumnCounts::new(),
             names: Names::default(),
+            schemas,
             described: 0,
             descriptions_max: DESCRIPTIONS_MAX,
             open: None,
@@ -120,9 +124,17 @@ impl Assembler {
         }
     }
 
-    /// Forgets everything that is not in the log, for a new connection; returns where the stream shall begin.
-    pub(crate) fn restart(&mut self, context: Context, binary: bool, key: Reading) -> Result<Lsn, ReplicationError> {
+    /// Forgets everything that is not in the log, for a new connection; returns where the stream shall begin. Nothing that
+    /// comes is older than the slot's `restart_lsn`.
+    pub(crate) fn restart(
+        &mut self,
+        context: Context,
+        binary: bool,
+        key: Reading,
+        restart_lsn: Lsn,
+    ) -> Result<Lsn, ReplicationError> {
         self.keeper.take(key);
+        self.keep_names(|schemas| schemas.forget_before(restart_lsn))?;
         self.context = context;
         self.binary = binary;
         self.relations = ColumnCounts::new();
@@ -159,7 +171,7 @@ impl Assembler {
         match message {
             WalsenderMessage::Data { start, payload } => {
                 self.read = self.read.max(start);
-                self.pgoutput(payload)
+                self.pgoutput(start, payload)
             }
             WalsenderMessage::Keepalive { end, .. } => {
                 self.read = self.read.max(end);
@@ -169,12 +181,12 @@ impl Assembler {
         }
     }
 
-    fn pgoutput(&mut self, payload: &[u8]) -> Result<(), ReplicationError> {
+    fn pgoutput(&mut self, at: Lsn, payload: &[u8]) -> Result<(), ReplicationError> {
         self.decoded_bytes += payload.len() as u64;
         let message = decoder::decode(payload, self.context)
             .map_err(|source| ReplicationError::Decode { after: self.end, source })?;
         match message {
-            Message::Change { change, .. } => self.change(&change, payload),
+            Message::Change { change, .. } => self.change(at, &change, payload),
             Message::Begin { commit_lsn, commit_time, xid } => self.begin(Open { xid, commit_lsn, commit_time }),
             Message::Commit { end_lsn, .. } => self.commit(end_lsn),
             Message::StreamStart { xid, .. } => self.stream_start(xid),
@@ -258,13 +270,13 @@ impl Assembler {
 
     // Changes.
 
-    fn change(&mut self, change: &Change<'_>, payload: &[u8]) -> Result<(), ReplicationError> {
+    fn change(&mut self, at: Lsn, change: &Change<'_>, payload: &[u8]) -> Result<(), ReplicationError> {
         let Some(xid) = self.in_stream.or(self.open.as_ref().map(|open| open.xid)) else {
             // A non-transactional message is all that may stand outside of a transaction.
             let stray = !matches!(change, Change::Message { transactional: false, .. });
             return if stray { Err(self.sequence("change outside of a transaction".to_owned())) } else { Ok(()) };
         };
-        if !self.wanted(xid, change, payload)? {
+        if !self.wanted(at, xid, change, payload)? {
             return Ok(());
         }
         let Ok(Some(parts)) = decoder::split_change(payload, self.context) else { return Ok(()) };
@@ -280,15 +292,18 @@ impl Assembler {
             Some(stream) => &mut stream.spool,
             None => &mut self.open_spool,
         };
-        spool.push(entry);
+        match change {
+            Change::Relation(_) => spool.push_description(entry, at),
+            _ => spool.push(entry),
+        }
         if spool.is_full() { self.write_out() } else { Ok(()) }
     }
 
     /// Checks a change against its relation; says whether the log keeps it.
-    fn wanted(&mut self, xid: Xid, change: &Change<'_>, payload: &[u8]) -> Result<bool, ReplicationError> {
+    fn wanted(&mut self, at: Lsn, xid: Xid, change: &Change<'_>, payload: &[u8]) -> Result<bool, ReplicationError> {
         self.count(change);
         match change {
-            Change::Relation(relation) => self.describe(relation, payload.len()),
+            Change::Relation(relation) => self.describe(at, relation, payload.len()),
             Change::Insert { relation, new } => self.check_row(xid, *relation, new.len()),
             Change::Update { relation, new, old } => {
                 if let Some(old) = old {
@@ -315,8 +330,8 @@ impl Assembler {
         }
     }
 
-    /// Takes a description; says whether the log keeps it.
-    fn describe(&mut self, relation: &Relation, bytes: usize) -> Result<bool, ReplicationError> {
+    /// Takes a description that is sent for the change at `at`; says whether the log keeps it.
+    fn describe(&mut self, at: Lsn, relation: &Relation, bytes: usize) -> Result<bool, ReplicationError> {
         let own = relation.namespace == OWN_SCHEMA;
         let unsafe_column = relation.columns.iter().find(|column| !binary_safe(column.type_oid));
         if let (true, false, Some(column)) = (self.binary, own, unsafe_column) {
@@ -324,7 +339,9 @@ impl Assembler {
             return Err(ReplicationError::NeedsText { relation, type_oid: column.type_oid.0 });
         }
         self.described += bytes;
-        self.names.describe(relation);
+        // A streamed transaction commits after all that is known.
+        let commit_lsn = self.open.as_ref().map_or(Lsn::MAX, |open| open.commit_lsn);
+        self.names.describe(relation, self.schemas.current(&relation.namespace, at, commit_lsn));
         let stream = self.in_stream.and_then(|xid| self.streams.get_mut(&xid));
         let relations = stream.map_or(&mut self.relations, |stream| &mut stream.relations);
         relations.insert(relation.id, (!own).then_some(relation.columns.len()));
@@ -381,40 +398,47 @@ impl Assembler {
         // Before anything of it is in the frame: the key may have to be read, and that may fail.
         let (fates, renamed) =
             if spool.has_messages() { blocking(|| self.judge(&info, spool))? } else { Default::default() };
+        if !renamed.is_empty() {
+            self.keep_names(|schemas| schemas.add(info.commit_lsn, &renamed))?;
+        }
         self.frame.begin(&info);
         if spool.file_bytes() > 0 {
-            blocking(|| self.replay(spool, &fates))?
+            blocking(|| self.replay(&info, spool, &fates))?
         } else {
-            self.replay(spool, &fates)?
+            self.replay(&info, spool, &fates)?
         }
         self.frame.commit();
         self.end = info.end_lsn;
         self.progress = None;
-        renamed.iter().for_each(|schema| self.names.rename_schema(schema));
+        renamed.iter().flatten().for_each(|(old, _)| self.names.rename_schema(old));
         if self.frame.is_full() { self.append_frame() } else { Ok(()) }
     }
 
-    /// What becomes of each of a transaction's messages, and the old names of schemas that they rename.
+    /// What becomes of each of a transaction's messages, and what they rename.
     fn judge(
         &mut self,
         info: &TransactionInfo,
         spool: &mut Spool,
-    ) -> Result<(Vec<Fate>, Vec<String>), ReplicationError> {
+    ) -> Result<(Vec<Fate>, Vec<Renamed>), ReplicationError> {
         let (mut fates, mut renamed) = (Vec::new(), Vec::new());
         let (keeper, after) = (&mut self.keeper, self.end);
         spool.replay(|_, message| {
             if message.first() == Some(&b'M') {
                 let (fate, content) = fate(keeper, info, message, after)?;
                 fates.push(fate);
-                renamed.extend(if fate == Fate::Verified { renamed_schemas(content) } else { Vec::new() });
+                let names = if fate == Fate::Verified { renamed_schemas(content) } else { Vec::new() };
+                renamed.extend(Some(names).filter(|names| !names.is_empty()));
             }
             Ok::<_, ReplicationError>(())
         })?;
         Ok((fates, renamed))
     }
 
-    fn replay(&mut self, spool: &mut Spool, fates: &[Fate]) -> Result<(), ReplicationError> {
+    fn replay(&mut self, info: &TransactionInfo, spool: &mut Spool, fates: &[Fate]) -> Result<(), ReplicationError> {
         let mut fates = fates.iter();
+        // Most often no schema was renamed, and no description is to be looked at.
+        let described = if self.schemas.is_empty() { Vec::new() } else { spool.described().to_vec() };
+        let mut described = described.into_iter();
         spool.replay(|relation, message| {
             match message.first() {
                 Some(b'M') => match fates.next() {
@@ -422,6 +446,10 @@ impl Assembler {
                     Some(Fate::Verified) => self.frame.push_message(message),
                     Some(Fate::Dropped) | None => {}
                 },
+                Some(b'R') => {
+                    let renamed = described.next().and_then(|at| self.renamed(message, at, info.commit_lsn));
+                    push(&mut self.frame, relation, renamed.as_deref().unwrap_or(message));
+                }
                 _ => push(&mut self.frame, relation, message),
             }
             if self.frame.is_full() { self.append_piece() } else { Ok(()) }
@@ -432,6 +460,30 @@ impl Assembler {
     /// next start cuts off what is there of it, and the server sends it again.
     fn append_piece(&mut self) -> Result<(), ReplicationError> {
         if self.shutdown.is_cancelled() { Err(ReplicationError::Stopped) } else { self.append_frame() }
+    }
+
+    /// The description for a change at `at` with the schema's name of now, if that is another.
+    fn renamed(&self, message: &[u8], at: Lsn, commit_lsn: Lsn) -> Option<Vec<u8>> {
+        schema_names::with_schema(message, |schema| {
+            let current = self.schemas.current(schema, at, commit_lsn);
+            (current != schema).then(|| current.to_owned())
+        })
+    }
+
+    /// Changes what is kept of renamed schemas; waits while the disk is full.
+    fn keep_names(
+        &mut self,
+        mut work: impl FnMut(&mut SchemaNames) -> std::io::Result<()>,
+    ) -> Result<(), ReplicationError> {
+        loop {
+            match blocking(|| work(&mut self.schemas)) {
+                Ok(()) => return Ok(()),
+                Err(error) if is_disk_full(&error) => self.pause_on_full_disk(&error)?,
+                Err(source) => {
+                    return Err(ReplicationError::SchemaNames { path: self.schemas.path().to_owned(), source });
+                }
+            }
+        }
     }
 
     fn append_frame(&mut self) -> Result<(), ReplicationError> {

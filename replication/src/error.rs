@@ -152,6 +152,14 @@ pub enum ReplicationError {
     /// A spool file cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The file with names of schemas cannot be used.
+    #[error("cannot use the file of renamed schemas \"{path}\"", path = path.display())]
+    SchemaNames {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The service is stopping.
     #[error("stopped on request")]
     Stopped,
@@ -208,7 +216,7 @@ impl ReplicationError {
             Self::LogFailed(error) => error.hint(),
             Self::Log(error) => return error.hint().map(Into::into),
             Self::Server(error) => return error.hint.clone(),
-            Self::Spool(_) => "see permissions and free space of the [log] dir",
+            Self::Spool(_) | Self::SchemaNames { .. } => "see permissions and free space of the [log] dir",
             Self::Sequence { .. } | Self::UnknownRelation { .. } | Self::ColumnCount { .. } | Self::Decode { .. } => {
                 "nothing of it was applied or acknowledged; please report it with the output of \"walcast log check\""
             }

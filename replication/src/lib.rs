@@ -35,6 +35,7 @@ mod keeper;
 mod names;
 mod receiver;
 mod run;
+mod schema_names;
 mod signature;
 mod snapshot;
 mod source;

@@ -12,11 +12,14 @@
 //! that were described in that schema are out of date from there on, whether or not another one gets their name. In the
 //! transaction itself the applier gives them the new one.
 //!
-//! A new connection describes every relation anew, by the catalog as it was at its next change.
+//! A new connection describes every relation anew, by the catalog as it was at its next change. Where that change is older
+//! than the new name, `schema_names` has it.
 
 use decoder::{Relation, RelationId};
 use hashbrown::{HashMap, HashSet};
 use serde::Deserialize;
+
+use crate::schema_names::Renamed;
 
 type Name = (String, String);
 
@@ -29,9 +32,9 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Takes a description. Whoever had the name before has another by now.
-    pub(crate) fn describe(&mut self, relation: &Relation) {
-        let (id, name) = (relation.id, (relation.namespace.clone(), relation.name.clone()));
+    /// Takes a description, of a relation in this schema. Whoever had the name before has another by now.
+    pub(crate) fn describe(&mut self, relation: &Relation, schema: &str) {
+        let (id, name) = (relation.id, (schema.to_owned(), relation.name.clone()));
         if let Some(before) = self.of.insert(id, name.clone()).filter(|before| self.holders.get(before) == Some(&id)) {
             self.holders.remove(&before);
         }
@@ -53,8 +56,8 @@ impl Names {
     }
 }
 
-/// The old names of the schemas that a message of the capture (its JSON) renames.
-pub(crate) fn renamed_schemas(message: &[u8]) -> Vec<String> {
+/// What a message of the capture (its JSON) renames.
+pub(crate) fn renamed_schemas(message: &[u8]) -> Renamed {
     #[derive(Deserialize)]
     struct Message {
         #[serde(default)]
@@ -78,7 +81,7 @@ pub(crate) fn renamed_schemas(message: &[u8]) -> Vec<String> {
     let Ok(message) = serde_json::from_slice::<Message>(message) else { return Vec::new() };
     let names = message.changes.into_iter().filter(|change| change.class == CLASS).filter_map(|change| {
         let (old, new) = (change.before?.name?, change.after?.name?);
-        (old != new).then_some(old)
+        (old != new).then_some((old, new))
     });
     names.collect()
 }
@@ -95,8 +98,9 @@ mod tests {
         let (a, b) = (r#"{"name":"a","comment":null}"#, r#"{"name":"b"}"#);
         let changes = [schema(a, b), schema(a, a), schema("null", a), schema(b, "null"), schema(b, a)].join(",");
         let message = format!(r#"{{"v":1,"changes":[{{"class":"pg_class","before":null,"after":{b}}},{changes}]}}"#);
-        assert_eq!(renamed_schemas(message.as_bytes()), ["a", "b"]);
-        assert_eq!(renamed_schemas(b"pg_namespace, and no JSON"), [""; 0]);
+        let pairs = [("a", "b"), ("b", "a")].map(|(old, new)| (old.to_owned(), new.to_owned()));
+        assert_eq!(renamed_schemas(message.as_bytes()), pairs);
+        assert_eq!(renamed_schemas(b"pg_namespace, and no JSON"), []);
     }
 
     #[test]
@@ -104,7 +108,7 @@ mod tests {
         let mut names = described(&[(7, "a"), (9, "b")]);
         names.rename_schema("a");
         assert!(names.is_outdated(RelationId(7)) && !names.is_outdated(RelationId(9)));
-        names.describe(&relation(7, "c"));
+        names.describe(&relation(7, "c"), "c");
         names.rename_schema("a");
         assert!(!names.is_outdated(RelationId(7)));
     }
@@ -112,7 +116,7 @@ mod tests {
     fn described(descriptions: &[(u32, &str)]) -> Names {
         let mut names = Names::default();
         for (id, schema) in descriptions {
-            names.describe(&relation(*id, schema));
+            names.describe(&relation(*id, schema), schema);
         }
         names
     }

@@ -17,6 +17,7 @@ use crate::feedback::Feedback;
 use crate::keeper::{self, Reading};
 use crate::run::Options;
 use crate::source;
+use crate::source::Slot;
 use crate::status::{State, Status};
 use crate::walsender;
 
@@ -90,9 +91,9 @@ impl Receiver {
 
     /// Connects, checks that source and slot fit the log, and starts the stream at the log's end.
     async fn start(&mut self) -> Result<Wire, ReplicationError> {
-        let (mut wire, context, binary, key) = in_time(self.prepare()).await?;
+        let (mut wire, context, binary, key, slot) = in_time(self.prepare()).await?;
         // May wait for room on the disk, for as long as that takes.
-        let start = self.assembler.restart(context, binary, key)?;
+        let start = self.assembler.restart(context, binary, key, slot.restart_lsn)?;
         let Identity { slot, publication, .. } = self.log.identity();
         let command = walsender::start_command(slot, start, publication, context, binary);
         in_time(walsender::start(&mut wire, &command)).await?;
@@ -100,7 +101,7 @@ impl Receiver {
         Ok(wire)
     }
 
-    async fn prepare(&self) -> Result<(Wire, Context, bool, Reading), ReplicationError> {
+    async fn prepare(&self) -> Result<(Wire, Context, bool, Reading, Slot), ReplicationError> {
         let identity = self.log.identity();
         let mut wire = walsender::connect(&self.options.conninfo).await?;
         let found = source::identify(&mut wire).await?;
@@ -108,7 +109,7 @@ impl Receiver {
         source::check(&found, &slot, identity, self.log.positions().durable.lsn())?;
         let binary = !self.text_only && source::all_binary_safe(&mut wire, &identity.publication).await?;
         let key = keeper::read(&mut wire, found.current_lsn).await?;
-        Ok((wire, walsender::context_for(found.server_version), binary, key))
+        Ok((wire, walsender::context_for(found.server_version), binary, key, slot))
     }
 
     /// Reads and assembles until the shutdown.

@@ -13,6 +13,7 @@ use crate::assembler::Assembler;
 use crate::error::ReplicationError;
 use crate::keeper::{self, Keeper};
 use crate::receiver::Receiver;
+use crate::schema_names::SchemaNames;
 use crate::spool;
 use crate::status::{State, Status};
 
@@ -47,7 +48,9 @@ pub async fn run(
 ) -> Result<(), ReplicationError> {
     let spool_dir = spool::prepare_directory(&options.dir)?;
     let keeper = Keeper::new(keeper::over_new_connection(options.conninfo.clone()), status.clone());
-    let assembler = Assembler::new(writer, &spool_dir, keeper, status.clone(), shutdown.clone());
+    let path = options.dir.join("renamed_schemas");
+    let schemas = SchemaNames::read(path.clone()).map_err(|source| ReplicationError::SchemaNames { path, source })?;
+    let assembler = Assembler::new(writer, &spool_dir, schemas, keeper, status.clone(), shutdown.clone());
     let mut receiver = Receiver::new(options, log, assembler, status.clone(), shutdown.clone());
     let result = supervise(&mut receiver, &shutdown).await;
     // The writer waits for its last fsync.

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use decoder::{RelationId, Xid};
+use decoder::{Lsn, RelationId, Xid};
 use hashbrown::HashSet;
 
 const ENTRY_HEADER: usize = 12;
@@ -49,6 +49,8 @@ pub(crate) struct Spool {
     file: Option<SpoolFile>,
     rolled_back: HashSet<u32>,
     has_messages: bool,
+    /// Of each description, in order: where in the WAL the change is that it was sent for.
+    described: Vec<Lsn>,
 }
 
 struct SpoolFile {
@@ -60,7 +62,16 @@ struct SpoolFile {
 impl Spool {
     /// An empty spool that will use `path` when it outgrows `memory_max` bytes.
     pub(crate) fn new(path: PathBuf, memory_max: usize) -> Spool {
-        Spool { path, memory: Vec::new(), memory_max, file: None, rolled_back: HashSet::new(), has_messages: false }
+        let rolled_back = HashSet::new();
+        Spool {
+            path,
+            memory: Vec::new(),
+            memory_max,
+            file: None,
+            rolled_back,
+            has_messages: false,
+            described: Vec::new(),
+        }
     }
 
     /// Adds a change. The memory bound may be passed by one change.
@@ -72,6 +83,17 @@ impl Spool {
         self.memory.push(entry.tag);
         self.has_messages |= entry.tag == b'M';
         self.memory.extend_from_slice(entry.rest);
+    }
+
+    /// Adds a description that was sent for the change at `lsn`.
+    pub(crate) fn push_description(&mut self, entry: Entry<'_>, lsn: Lsn) {
+        self.described.push(lsn);
+        self.push(entry);
+    }
+
+    /// Where those changes are, in the order of the descriptions.
+    pub(crate) fn described(&self) -> &[Lsn] {
+        &self.described
     }
 
     /// No change at all was added since the last [`Spool::clear`].
@@ -144,6 +166,7 @@ impl Spool {
         self.memory.clear();
         self.rolled_back.clear();
         self.has_messages = false;
+        self.described.clear();
         self.remove_file();
     }
 
