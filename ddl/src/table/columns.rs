@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::message::Change;
 use crate::quote;
-use crate::state::{Column, State};
+use crate::state::{Column, OwnedBy, State};
 use crate::statement::Statement;
 use crate::table::options::{differences, in_option_list, reloptions};
 use crate::table::{column, renamed};
@@ -243,7 +243,7 @@ impl<'a> Altered<'a> {
     }
 
     fn identity(&self) -> Vec<Statement> {
-        if !self.changed(|column| &column.identity) || self.turn.after.parent.is_some() {
+        if !self.changed(|column| &column.identity) || self.turn.after.parent.is_some() && !self.may_be_of_partition() {
             return Vec::new();
         }
         match (&self.now.identity, &self.after.identity) {
@@ -258,6 +258,14 @@ impl<'a> Altered<'a> {
             }
             (None, None) => Vec::new(),
         }
+    }
+
+    /// Before 17 a partition can have an identity column that its parent lacks; from then on it has the parent's.
+    fn may_be_of_partition(&self) -> bool {
+        let (turn, name) = (self.turn, &self.after.name);
+        let sequences = turn.message.changes.iter().filter_map(|change| change.after.as_ref()?.owned_by.as_ref());
+        let own = |of: &OwnedBy| of.identity && of.table == turn.after.identity && of.column == *name;
+        turn.server_version < 170_000 && (self.after.identity.is_none() || sequences.into_iter().any(own))
     }
 
     /// What says how values are stored, and what the planner is told.
