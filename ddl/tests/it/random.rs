@@ -50,7 +50,9 @@ const COMMANDS: &[&str] = &[
     "alter table $t validate constraint $i",
     "alter table $t add constraint $i unique ($c)",
     "alter table $t add constraint $i primary key ($c)",
-    "alter table $t add constraint $i foreign key ($c) references $t",
+    // with columns: of two keys on the same ones, the primary or the older one is taken (docs/ddl.md)
+    "alter table $t add constraint $i foreign key ($c) references $t ($c)",
+    "alter table $t add constraint $i foreign key ($c) references $t ($c) on delete cascade",
     "alter table $t drop constraint $i",
     "alter table $t drop constraint $i cascade",
     "alter table $t rename constraint $i to $i",
