@@ -28,7 +28,12 @@ fn body(after: &State, message: &Message, server_version: u32) -> String {
         Some(_) => after.columns.iter().filter_map(typed_column).collect(),
         None => {
             let own = after.columns.iter().filter(|column| is_own(after, column));
-            own.map(|column| column::definition(after, column, message, server_version)).collect()
+            let definition = |column: &Column| column::definition(after, column, message, server_version);
+            own.map(|column| match has_expression_of_parent(after, column, server_version) {
+                true => column::typed(column),
+                false => definition(column),
+            })
+            .collect()
         }
     };
     items.extend(not_null_constraints(after, server_version));
@@ -43,6 +48,11 @@ fn body(after: &State, message: &Message, server_version: u32) -> String {
 /// Columns that only a parent has defined come with the parent, except in partitions: those are attached later.
 fn is_own(after: &State, column: &Column) -> bool {
     after.parent.is_some() || after.inherits.is_empty() || column.local.unwrap_or(true)
+}
+
+/// Before 16 a generated column that is a parent's too must not say how it is generated.
+fn has_expression_of_parent(after: &State, column: &Column, server_version: u32) -> bool {
+    server_version < 160_000 && !after.inherits.is_empty() && column.inherited && column.generated.is_some()
 }
 
 fn typed_column(column: &Column) -> Option<String> {

@@ -363,6 +363,7 @@ pub(crate) const CASES: &[Case] = &[
             "create table gc (a int, b int generated always as (a * 2) stored)",
             "alter table gc add c int generated always as (a + 1) stored",
             "alter table gc alter b drop expression",
+            "create table gc_child (c int, d int) inherits (gc)",
         ],
     },
 ];
