@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
 use crate::keeper::{Keeper, Reading};
-use crate::names::{Names, renamed_schemas};
+use crate::names::{Name, Names, renamed_schemas};
 use crate::run::blocking;
 use crate::schema_names::{self, Renamed, SchemaNames};
 use crate::signature::{self, DIGITS};
@@ -68,6 +68,8 @@ pub(crate) struct Assembler {
     binary: bool,
     relations: ColumnCounts,
     names: Names,
+    /// Descriptions whose change is still to come.
+    undated: Vec<(RelationId, Name)>,
     schemas: SchemaNames,
     /// Bytes of descriptions since the connection began.
     described: usize,
@@ -105,6 +107,7 @@ impl Assembler {
             binary: false,
             relations: ColumnCounts::new(),
             names: Names::default(),
+            undated: Vec::new(),
             schemas,
             described: 0,
             descriptions_max: DESCRIPTIONS_MAX,
@@ -139,6 +142,7 @@ impl Assembler {
         self.binary = binary;
         self.relations = ColumnCounts::new();
         self.names = Names::default();
+        self.undated.clear();
         self.described = 0;
         self.writer.forget_relations();
         self.open = None;
@@ -276,7 +280,10 @@ impl Assembler {
             let stray = !matches!(change, Change::Message { transactional: false, .. });
             return if stray { Err(self.sequence("change outside of a transaction".to_owned())) } else { Ok(()) };
         };
-        if !self.wanted(at, xid, change, payload)? {
+        if !self.undated.is_empty() && !matches!(change, Change::Relation(_) | Change::Type { .. }) {
+            self.date_descriptions(at);
+        }
+        if !self.wanted(xid, change, payload)? {
             return Ok(());
         }
         let Ok(Some(parts)) = decoder::split_change(payload, self.context) else { return Ok(()) };
@@ -288,22 +295,16 @@ impl Assembler {
         };
         let xid = named.or(parts.xid).unwrap_or(xid);
         let entry = Entry { xid, relation: change.relation(), tag: parts.tag, rest };
-        let spool = match self.in_stream.and_then(|xid| self.streams.get_mut(&xid)) {
-            Some(stream) => &mut stream.spool,
-            None => &mut self.open_spool,
-        };
-        match change {
-            Change::Relation(_) => spool.push_description(entry, at),
-            _ => spool.push(entry),
-        }
+        let spool = self.spool();
+        spool.push(entry);
         if spool.is_full() { self.write_out() } else { Ok(()) }
     }
 
     /// Checks a change against its relation; says whether the log keeps it.
-    fn wanted(&mut self, at: Lsn, xid: Xid, change: &Change<'_>, payload: &[u8]) -> Result<bool, ReplicationError> {
+    fn wanted(&mut self, xid: Xid, change: &Change<'_>, payload: &[u8]) -> Result<bool, ReplicationError> {
         self.count(change);
         match change {
-            Change::Relation(relation) => self.describe(at, relation, payload.len()),
+            Change::Relation(relation) => self.describe(relation, payload.len()),
             Change::Insert { relation, new } => self.check_row(xid, *relation, new.len()),
             Change::Update { relation, new, old } => {
                 if let Some(old) = old {
@@ -330,8 +331,27 @@ impl Assembler {
         }
     }
 
-    /// Takes a description that is sent for the change at `at`; says whether the log keeps it.
-    fn describe(&mut self, at: Lsn, relation: &Relation, bytes: usize) -> Result<bool, ReplicationError> {
+    /// The descriptions that came last were sent for this change.
+    fn date_descriptions(&mut self, change: Lsn) {
+        // A streamed transaction commits after all that is known.
+        let commit_lsn = self.open.as_ref().map_or(Lsn::MAX, |open| open.commit_lsn);
+        for (relation, (schema, name)) in self.undated.drain(..) {
+            let schema = self.schemas.current(&schema, change, commit_lsn).to_owned();
+            self.names.describe(relation, (schema, name));
+        }
+        self.spool().date_descriptions(change);
+    }
+
+    /// Where the current transaction's changes are kept.
+    fn spool(&mut self) -> &mut Spool {
+        match self.in_stream.and_then(|xid| self.streams.get_mut(&xid)) {
+            Some(stream) => &mut stream.spool,
+            None => &mut self.open_spool,
+        }
+    }
+
+    /// Takes a description; says whether the log keeps it.
+    fn describe(&mut self, relation: &Relation, bytes: usize) -> Result<bool, ReplicationError> {
         let own = relation.namespace == OWN_SCHEMA;
         let unsafe_column = relation.columns.iter().find(|column| !binary_safe(column.type_oid));
         if let (true, false, Some(column)) = (self.binary, own, unsafe_column) {
@@ -339,9 +359,7 @@ impl Assembler {
             return Err(ReplicationError::NeedsText { relation, type_oid: column.type_oid.0 });
         }
         self.described += bytes;
-        // A streamed transaction commits after all that is known.
-        let commit_lsn = self.open.as_ref().map_or(Lsn::MAX, |open| open.commit_lsn);
-        self.names.describe(relation, self.schemas.current(&relation.namespace, at, commit_lsn));
+        self.undated.push((relation.id, (relation.namespace.clone(), relation.name.clone())));
         let stream = self.in_stream.and_then(|xid| self.streams.get_mut(&xid));
         let relations = stream.map_or(&mut self.relations, |stream| &mut stream.relations);
         relations.insert(relation.id, (!own).then_some(relation.columns.len()));
@@ -533,11 +551,7 @@ impl Assembler {
     /// Moves what the current transaction has in memory to its file; waits while the disk is full.
     fn write_out(&mut self) -> Result<(), ReplicationError> {
         loop {
-            let spool = match self.in_stream.and_then(|xid| self.streams.get_mut(&xid)) {
-                Some(stream) => &mut stream.spool,
-                None => &mut self.open_spool,
-            };
-            match spool.write_out() {
+            match self.spool().write_out() {
                 Ok(()) => {
                     self.disk_full(None);
                     return Ok(());

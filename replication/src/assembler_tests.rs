@@ -191,14 +191,15 @@ fn f26_descriptions_are_forgotten_between_connections_and_bounded_within_one() {
     assert!(matches!(unknown, Err(ReplicationError::UnknownRelation { .. })), "{unknown:?}");
 }
 
-/// Relation 7 as it is called in the schema, for a change at `at`; of a streamed transaction if that has an xid.
-fn described(at: u64, xid: Option<u32>, schema: &str) -> Vec<u8> {
+/// Relation 7 as it is called in the schema, and a row at `at`; of a streamed transaction if that has an xid.
+fn described(at: u64, xid: Option<u32>, schema: &str) -> [Vec<u8>; 2] {
     let column = [&b"\x01a\0"[..], &17_u32.to_be_bytes(), &u32::MAX.to_be_bytes()].concat();
     let xid = xid.map_or(Vec::new(), |xid| xid.to_be_bytes().to_vec());
     let name = [schema.as_bytes(), b"\0t\0d"].concat();
-    let mut message = message(&[b"R", &xid, &7_u32.to_be_bytes(), &name, &1_u16.to_be_bytes(), &column]);
-    message[1..9].copy_from_slice(&at.to_be_bytes());
-    message
+    let relation = message(&[b"R", &xid, &7_u32.to_be_bytes(), &name, &1_u16.to_be_bytes(), &column]);
+    let mut row = message(&[b"I", &xid, &7_u32.to_be_bytes(), b"N", &1_u16.to_be_bytes(), b"n"]);
+    row[1..9].copy_from_slice(&at.to_be_bytes());
+    [relation, row]
 }
 
 /// Transaction 1, which renames schema a and commits at 0x2000.
@@ -218,18 +219,18 @@ fn schemas(assembler: &mut Assembler, log: &segment_log::Log) -> Vec<String> {
     all.filter(|record| record.first() == Some(&b'R')).map(|record| schema(&record)).collect()
 }
 
-fn take_all(assembler: &mut Assembler, messages: &[Vec<u8>]) {
-    messages.iter().for_each(|message| assembler.take(message).expect("taken"));
+fn take_all(assembler: &mut Assembler, messages: &[&[Vec<u8>]]) {
+    messages.iter().copied().flatten().for_each(|message| assembler.take(message).expect("taken"));
 }
 
 #[test]
 fn d11_a_description_of_before_a_rename_has_the_new_name_after_it() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let (mut assembler, log) = assembler_and_log(dir.path());
-    take_all(&mut assembler, &renamer());
-    take_all(&mut assembler, &[begin(2, 0x3000), described(0x1500, None, "a"), insert(1), commit(0x3000)]);
+    take_all(&mut assembler, &[&renamer()]);
+    take_all(&mut assembler, &[&[begin(2, 0x3000)], &described(0x1500, None, "a"), &[commit(0x3000)]]);
     // Another table, or this one after one more rename that waits for its turn.
-    take_all(&mut assembler, &[begin(3, 0x4000), described(0x3500, None, "a"), insert(1), commit(0x4000)]);
+    take_all(&mut assembler, &[&[begin(3, 0x4000)], &described(0x3500, None, "a"), &[commit(0x4000)]]);
     assert_eq!(schemas(&mut assembler, &log), ["b", "a"]);
 }
 
@@ -240,9 +241,9 @@ fn d11_so_has_one_that_was_streamed_before_the_rename() {
     let start = |first: u8| message(&[b"S", &5_u32.to_be_bytes(), &[first]]);
     let commit =
         message(&[b"c", &5_u32.to_be_bytes(), b"\0", &0x3000_u64.to_be_bytes(), &0x3008_u64.to_be_bytes(), &[0; 8]]);
-    take_all(&mut assembler, &[start(1), described(0x1500, Some(5), "a"), message(&[b"E"])]);
-    take_all(&mut assembler, &renamer());
-    take_all(&mut assembler, &[start(0), described(0x2500, Some(5), "b"), message(&[b"E"]), commit]);
+    take_all(&mut assembler, &[&[start(1)], &described(0x1500, Some(5), "a"), &[message(&[b"E"])]]);
+    take_all(&mut assembler, &[&renamer()]);
+    take_all(&mut assembler, &[&[start(0)], &described(0x2500, Some(5), "b"), &[message(&[b"E"]), commit]]);
     assert_eq!(schemas(&mut assembler, &log), ["b", "b"]);
 }
 
@@ -250,14 +251,15 @@ fn d11_so_has_one_that_was_streamed_before_the_rename() {
 fn d11_a_rename_is_remembered_by_the_next_connection_and_the_next_process() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let (mut assembler, log) = assembler_and_log(dir.path());
-    take_all(&mut assembler, &[begin(9, 0x1800), described(0x1200, None, "a"), insert(1), commit(0x1800)]);
-    take_all(&mut assembler, &renamer());
-    let open = [begin(2, 0x3000), described(0x1500, None, "a"), insert(1)];
-    take_all(&mut assembler, &open);
+    take_all(&mut assembler, &[&[begin(9, 0x1800)], &described(0x1200, None, "a"), &[commit(0x1800)]]);
+    take_all(&mut assembler, &[&renamer()]);
+    let [relation, row] = described(0x1500, None, "a");
+    let open = [begin(2, 0x3000), relation, row];
+    take_all(&mut assembler, &[&open]);
     assert_eq!(assembler.restart(CONTEXT, true, known(), Lsn::from_u64(0x1100)).expect("again").as_u64(), 0x2008);
     assembler.schemas = SchemaNames::read(dir.path().join("renamed_schemas")).expect("names");
-    take_all(&mut assembler, &open);
-    take_all(&mut assembler, &[commit(0x3000)]);
+    take_all(&mut assembler, &[&open]);
+    take_all(&mut assembler, &[&[commit(0x3000)]]);
     assert_eq!(schemas(&mut assembler, &log), ["a", "b"]);
     assembler.restart(CONTEXT, true, known(), Lsn::from_u64(0x2000)).expect("again");
     assert!(assembler.schemas.is_empty());

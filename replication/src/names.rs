@@ -15,13 +15,14 @@
 //! A new connection describes every relation anew, by the catalog as it was at its next change. Where that change is older
 //! than the new name, `schema_names` has it.
 
-use decoder::{Relation, RelationId};
+use decoder::RelationId;
 use hashbrown::{HashMap, HashSet};
 use serde::Deserialize;
 
 use crate::schema_names::Renamed;
 
-type Name = (String, String);
+/// Schema and name.
+pub(crate) type Name = (String, String);
 
 /// The descriptions of one connection.
 #[derive(Debug, Default)]
@@ -32,9 +33,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Takes a description, of a relation in this schema. Whoever had the name before has another by now.
-    pub(crate) fn describe(&mut self, relation: &Relation, schema: &str) {
-        let (id, name) = (relation.id, (schema.to_owned(), relation.name.clone()));
+    /// Takes a description. Whoever had the name before has another by now.
+    pub(crate) fn describe(&mut self, id: RelationId, name: Name) {
         if let Some(before) = self.of.insert(id, name.clone()).filter(|before| self.holders.get(before) == Some(&id)) {
             self.holders.remove(&before);
         }
@@ -108,7 +108,7 @@ mod tests {
         let mut names = described(&[(7, "a"), (9, "b")]);
         names.rename_schema("a");
         assert!(names.is_outdated(RelationId(7)) && !names.is_outdated(RelationId(9)));
-        names.describe(&relation(7, "c"), "c");
+        names.describe(RelationId(7), name("c"));
         names.rename_schema("a");
         assert!(!names.is_outdated(RelationId(7)));
     }
@@ -116,15 +116,13 @@ mod tests {
     fn described(descriptions: &[(u32, &str)]) -> Names {
         let mut names = Names::default();
         for (id, schema) in descriptions {
-            names.describe(&relation(*id, schema), schema);
+            names.describe(RelationId(*id), name(schema));
         }
         names
     }
 
-    fn relation(id: u32, schema: &str) -> Relation {
-        let (namespace, name) = (schema.to_owned(), "t".to_owned());
-        let replica_identity = decoder::ReplicaIdentity::Default;
-        Relation { id: RelationId(id), namespace, name, replica_identity, columns: Vec::new() }
+    fn name(schema: &str) -> Name {
+        (schema.to_owned(), "t".to_owned())
     }
 
     #[test]

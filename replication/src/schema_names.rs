@@ -9,8 +9,9 @@
 //! stream  T1: schema a is b   │ T2: Relation 7 "a.t", Insert 7   ← belongs into b.t, and another table is called a.t
 //! ```
 //!
-//! Each message says where in the WAL the change is that it was sent for. A description from before a rename's commit, in
-//! a transaction that commits after it, gets the new name:
+//! Each row's message says where in the WAL the change is, and the descriptions that it needs come right before it (their
+//! own position is 0/0). A description from before a rename's commit, in a transaction that commits after it, gets the new
+//! name:
 //!
 //! | description is of | its transaction commits | name |
 //! | --- | --- | --- |
@@ -101,8 +102,8 @@ impl SchemaNames {
 
     /// What a schema is called where a transaction commits that described it so for a change at `described`.
     pub(crate) fn current<'a>(&'a self, schema: &'a str, described: Lsn, commit_lsn: Lsn) -> &'a str {
-        let between = described.as_u64() + 1..commit_lsn.as_u64();
-        let renames = self.renames.iter().filter(|rename| between.contains(&rename.at));
+        let is_between = |rename: &&Rename| described.as_u64() < rename.at && rename.at < commit_lsn.as_u64();
+        let renames = self.renames.iter().filter(is_between);
         renames.fold(schema, |name, rename| {
             rename.names.iter().find(|(old, _)| old == name).map_or(name, |(_, new)| new.as_str())
         })

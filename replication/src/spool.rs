@@ -49,8 +49,10 @@ pub(crate) struct Spool {
     file: Option<SpoolFile>,
     rolled_back: HashSet<u32>,
     has_messages: bool,
-    /// Of each description, in order: where in the WAL the change is that it was sent for.
+    /// Of each description, in order: where in the WAL the change is that it was sent for, if that has come.
     described: Vec<Lsn>,
+    /// How many of them have their change.
+    dated: usize,
 }
 
 struct SpoolFile {
@@ -71,6 +73,7 @@ impl Spool {
             rolled_back,
             has_messages: false,
             described: Vec::new(),
+            dated: 0,
         }
     }
 
@@ -82,16 +85,19 @@ impl Spool {
         self.memory.extend_from_slice(&entry.relation.map_or(0, |relation| relation.0).to_le_bytes());
         self.memory.push(entry.tag);
         self.has_messages |= entry.tag == b'M';
+        if entry.tag == b'R' {
+            self.described.push(Lsn::MAX);
+        }
         self.memory.extend_from_slice(entry.rest);
     }
 
-    /// Adds a description that was sent for the change at `lsn`.
-    pub(crate) fn push_description(&mut self, entry: Entry<'_>, lsn: Lsn) {
-        self.described.push(lsn);
-        self.push(entry);
+    /// The descriptions that came since the last change were sent for this one.
+    pub(crate) fn date_descriptions(&mut self, change: Lsn) {
+        self.described[self.dated..].fill(change);
+        self.dated = self.described.len();
     }
 
-    /// Where those changes are, in the order of the descriptions.
+    /// Where the changes are that the descriptions were sent for, in the order of the descriptions.
     pub(crate) fn described(&self) -> &[Lsn] {
         &self.described
     }
@@ -167,6 +173,7 @@ impl Spool {
         self.rolled_back.clear();
         self.has_messages = false;
         self.described.clear();
+        self.dated = 0;
         self.remove_file();
     }
 

@@ -247,6 +247,50 @@ fn d11_rows_follow_their_table_through_names_of_its_schema() {
     mirror.finish(service);
 }
 
+/// A transaction that is open meanwhile describes its table by the old name, when another one is called so.
+#[test]
+fn d11_a_schema_is_renamed_while_others_write_in_it() {
+    let mirror = Mirror::with(2, &[("logical_decoding_work_mem", "64kB")], "");
+    mirror.set_up();
+    let mut service = mirror.run();
+    mirror.at_source("CREATE TABLE gate (id int PRIMARY KEY)");
+    let table = |schema: &str| format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.t (id int PRIMARY KEY, v text)");
+    // Of the few rows the source tells at the commit, of the many before.
+    for (round, rows, killed) in [(0, 3, false), (1, 3, true), (2, 20_000, false), (3, 20_000, true)] {
+        let (old, new) = (format!("old{round}"), format!("new{round}"));
+        mirror.at_source(&table(&old));
+        let open = format!(
+            "BEGIN; INSERT INTO {old}.t SELECT g, repeat('o', 90) FROM generate_series(1, {rows}) g;
+             DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gate WHERE id = {round}) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;
+             INSERT INTO {new}.t VALUES (-1, 'o'); COMMIT"
+        );
+        service = std::thread::scope(|scope| {
+            let mut service = service;
+            let other = scope.spawn(|| mirror.at_source(&open));
+            let writes = "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND query LIKE 'DO%'";
+            until("the other transaction writes", CATCH_UP, || mirror.at_source(writes).trim() == "1");
+            mirror.at_source(&format!("ALTER SCHEMA {old} RENAME TO {new}"));
+            mirror.at_source(&format!("{}; INSERT INTO {old}.t VALUES (-2, 'n')", table(&old)));
+            mirror.catch_up(&service);
+            if killed {
+                service.kill9();
+                service = mirror.run();
+            }
+            mirror.at_source(&format!("INSERT INTO gate VALUES ({round})"));
+            other.join().unwrap();
+            service
+        });
+        mirror.at_source(&format!("INSERT INTO {new}.t VALUES (-3, 'o'); INSERT INTO {old}.t VALUES (-4, 'n')"));
+        mirror.catch_up(&service);
+        for at in 0..2 {
+            let found = format!("SELECT (SELECT count(*) FROM {new}.t), (SELECT count(*) FROM {old}.t)");
+            assert_eq!(mirror.at_target(at, &found).trim(), format!("{}|2", rows + 2), "round {round}");
+        }
+    }
+    assert_equal(&mirror, &service, "a schema that is renamed while others write in it");
+    mirror.finish(service);
+}
+
 #[test]
 fn d43_what_cannot_be_done_on_one_target_stops_that_one_and_can_be_skipped() {
     let (mirror, service) = begin();
