@@ -322,6 +322,9 @@ impl Error {
 
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&'static str> {
+        if self.server().is_some_and(lacks_own_function) {
+            return Some(OTHER_VERSION);
+        }
         match self {
             Error::At { source, .. } => source.hint(),
             Error::Ddl(failure) if self.class() == Class::Transient => failure.cause().and_then(Error::hint),
@@ -369,6 +372,16 @@ impl Error {
 
 const DIFFERS: &str =
     "the target differs from the source: repair the row and \"walcast resume\", or \"walcast skip\" the transaction";
+
+/// What an administrator installed for a login that is no superuser is looked at by nobody before it is called.
+const OTHER_VERSION: &str = "walcast's functions on the target are of another version: have an administrator run what \
+     \"walcast setup --target NAME --print-sql\" prints, then \"walcast resume\"";
+
+/// Whether the target lacks a function of walcast's: its name is in the server's message, in whatever language that is.
+fn lacks_own_function(error: &ServerError) -> bool {
+    let is_whole = |at: usize| !error.message[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || "_$.".contains(c));
+    error.sqlstate == "42883" && error.message.match_indices("walcast.").any(|(at, _)| is_whole(at))
+}
 
 fn refused_hint(sqlstate: &str) -> Option<&'static str> {
     Some(match sqlstate {
@@ -435,6 +448,20 @@ mod tests {
         assert_eq!(ddl("2BP01").stopped_by().message, "TABLE t: `ALTER TABLE t` failed: x");
         for definite in ["23505", "22P02", "42P01", "42501", "22012", "P0001"] {
             assert_eq!(class(definite), Class::Definite, "{definite}");
+        }
+    }
+
+    #[test]
+    fn a_function_of_walcasts_that_a_target_lacks_is_to_be_set_up() {
+        let hint = |message: &str| {
+            let (object, statement, error) = ("ROLE r".into(), "walcast.f(…)".into(), refused("42883", message));
+            Error::ddl(::ddl::Failure::Statement { object, statement, error }).stopped_by().hint.unwrap()
+        };
+        for ours in ["function walcast.f(text) does not exist", "関数walcast.f(text)は存在しません"] {
+            assert!(hint(ours).contains("walcast setup"), "{ours}");
+        }
+        for theirs in ["function public.f(text) does not exist", "function my_walcast.f(text) does not exist"] {
+            assert!(!hint(theirs).contains("walcast setup"), "{theirs}");
         }
     }
 }

@@ -70,6 +70,24 @@ fn a_renewed_token_needs_no_restart() {
     mirror.finish(service);
 }
 
+/// What an administrator installed is not made anew by the service: it says who has to do what.
+#[test]
+fn a_target_that_lacks_a_function_of_a_newer_version_says_that_it_is_to_be_set_up() {
+    let (mirror, service) = begin();
+    mirror.at_source("CREATE ROLE r; CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t OWNER TO r");
+    mirror.catch_up(&service);
+    mirror.at_target(0, "DROP FUNCTION walcast.rename_role(text, text, text)");
+    mirror.at_source("ALTER ROLE r RENAME TO s; ALTER TABLE t ADD v int");
+    let error = mirror.until_stopped(0);
+    assert!(error.contains("walcast.rename_role"), "{error}");
+    let shown = mirror.walcast(&["status"]);
+    assert!(shown.contains("walcast setup --target NAME --print-sql"), "{shown}");
+    mirror.at_target(0, &mirror.walcast(&["setup", "--target", "berlin", "--print-sql"]));
+    mirror.walcast(&["resume", "berlin"]);
+    assert_equal(&mirror, &service, "the administrator was here");
+    mirror.finish(service);
+}
+
 /// Code that its owner brings into DDL and rows: each piece would make him a superuser if it ran with a superuser's rights.
 #[test]
 fn x05_code_of_an_attacker_runs_with_his_own_rights_on_a_target() {
