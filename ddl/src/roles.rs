@@ -14,6 +14,7 @@ use crate::error::Failure;
 use crate::message::{Change, Message};
 use crate::outcome::{Done, Verb};
 use crate::privileges::{self, json, token};
+use crate::quote;
 use crate::session::{Row, Session};
 use crate::state::State;
 
@@ -23,7 +24,9 @@ pub(crate) async fn apply<S: Session + Send>(
     change: &Change,
 ) -> Result<(), Failure<S::Error>> {
     let Some(state) = change.state().filter(|_| context.options.roles.replicate) else { return Ok(()) };
-    let [before, after] = [&change.before, &change.after].map(|state| state.as_ref().map(|s| told(context, s)));
+    let was = change.before.as_ref().filter(|was| change.class == "pg_database" || !is_excluded(context, was));
+    let before = was.map(|was| told(context, was));
+    let after = change.after.as_ref().map(|state| told(context, state));
     if change.class == "pg_database" {
         return apply_database(context, before.as_deref(), after.as_deref()).await;
     }
@@ -44,13 +47,11 @@ pub(crate) async fn rename<S: Session + Send>(
     context: &mut Context<'_, S>,
     message: &Message,
 ) -> Result<(), Failure<S::Error>> {
-    let roles = message.changes.iter().filter(|change| change.class == "pg_authid");
-    for change in roles.filter(|_| context.options.roles.replicate) {
-        let (Some(before), Some(after)) = (&change.before, &change.after) else { continue };
-        let (Some(was), Some(name)) = (&before.name, &after.name) else { continue };
-        if was == name || context.options.roles.exclude.contains(name) {
+    for (change, before, after) in renamed(message).filter(|_| context.options.roles.replicate) {
+        let Some(name) = after.name.as_ref().filter(|_| !is_excluded(context, before) && !is_excluded(context, after))
+        else {
             continue;
-        }
+        };
         let Some(now) = role_here(context, change, before).await?.filter(|now| now != name) else { continue };
         if let Some((other, given_up)) = gives_up(message, change, name)
             && role_here(context, other, given_up).await?.as_ref() == Some(name)
@@ -61,7 +62,38 @@ pub(crate) async fn rename<S: Session + Send>(
             context.note(Verb::Altered, after);
         }
     }
+    for (change, before, after) in renamed(message).filter(|_| context.options.roles.replicate) {
+        if is_excluded(context, before) || is_excluded(context, after) {
+            let_go(context, change, before, after).await?;
+        }
+    }
     Ok(())
+}
+
+/// Roles that have other names, with both states.
+fn renamed<'m>(message: &'m Message) -> impl Iterator<Item = (&'m Change, &'m State, &'m State)> {
+    let roles = message.changes.iter().filter(|change| change.class == "pg_authid");
+    let both = |change: &'m Change| Some((change, change.before.as_ref()?, change.after.as_ref()?));
+    roles.filter_map(both).filter(|(_, before, after)| before.name != after.name)
+}
+
+fn is_excluded<S: Session>(context: &Context<'_, S>, role: &State) -> bool {
+    role.name.as_ref().is_some_and(|name| context.options.roles.exclude.contains(name))
+}
+
+/// A role came to be excluded by its new name, or is no longer: the target's is not this one any more.
+async fn let_go<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    change: &Change,
+    before: &State,
+    after: &State,
+) -> Result<(), Failure<S::Error>> {
+    let here = role_here(context, change, before).await?.filter(|_| !is_excluded(context, before));
+    if let (Some(here), Some(name)) = (here, &after.name) {
+        let [here, name] = [here.as_str(), name.as_str()].map(quote::identifier);
+        context.skip(&before.object, format!("its new name {name} is excluded; the role stays here, called {here}"));
+    }
+    context.identify(change, None).await
 }
 
 /// What had a role's new name until now, by this message.
@@ -117,6 +149,9 @@ async fn drop_role<S: Session + Send>(
     before: &State,
 ) -> Result<(), Failure<S::Error>> {
     const IS_OURS: &str = "SELECT FROM walcast.role WHERE name = $1::text AND how <> 'clash'";
+    if is_excluded(context, before) {
+        return Ok(());
+    }
     let here = role_here(context, change, before).await?;
     if here.is_none() && !context.ask(&before.object, IS_OURS, &[before.name.as_deref()]).await?.is_empty() {
         // The name is another one's by now.

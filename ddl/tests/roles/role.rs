@@ -293,6 +293,40 @@ fn roles_that_are_excluded_are_left_alone() {
     });
 }
 
+/// As if the excluded were not there: nobody is renamed to them nor from them, and what becomes of them meanwhile is not
+/// done to what had their names.
+#[test]
+fn a_rename_to_or_from_an_excluded_name_renames_nothing() {
+    everywhere(async |servers: &mut Servers| {
+        servers.replicate(&["create role was connection limit 1; create role a connection limit 2"]).await;
+        servers.options.roles.exclude = vec!["was".to_owned(), "x".to_owned()];
+        let there = "select string_agg(rolname || ' ' || rolconnlimit, ', ' order by rolname) from pg_roles \
+             where oid >= 16384 and rolname not in ('walcast', 'walcast_nobody')";
+        for (step, expected, told) in [
+            // walcast made it before it was excluded
+            ("alter role was rename to b", "a 2, b 1, was 1", ""),
+            ("create role x connection limit 3; alter role x rename to c", "a 2, b 1, c 3, was 1", ""),
+            ("alter role c rename to x", "a 2, b 1, c 3, was 1", "ROLE c"),
+            ("create role c connection limit 4", "a 2, b 1, c 4, was 1", ""),
+            ("alter role x rename to y", "a 2, b 1, c 4, was 1, y 3", ""),
+            ("alter role y rename to x; create table seen (x int)", "a 2, b 1, c 4, was 1, y 3", "ROLE y"),
+            ("create role y connection limit 5; drop role x", "a 2, b 1, c 4, was 1, y 5", ""),
+            ("alter role y rename to x; alter role a rename to y", "b 1, c 4, walcast_moved 5, was 1, y 2", "ROLE y"),
+        ] {
+            let outcomes = servers.replicate(&[step]).await;
+            let now = text(&servers.admin, there).await;
+            let digits = |c: char| c.is_ascii_digit();
+            let now = now.split(", ").map(|role| match role.strip_prefix("walcast_moved_") {
+                Some(rest) => format!("walcast_moved{}", rest.trim_start_matches(digits)),
+                None => role.to_owned(),
+            });
+            assert_eq!(now.collect::<Vec<_>>().join(", "), expected, "{step}: {outcomes:?}");
+            let skipped: Vec<&str> = outcomes.iter().flat_map(|o| &o.skipped).map(|s| s.object.as_str()).collect();
+            assert_eq!(skipped.join(" "), told, "{step}: {outcomes:?}");
+        }
+    });
+}
+
 #[test]
 fn a_role_that_something_here_depends_on_is_not_dropped() {
     everywhere(async |servers: &mut Servers| {
