@@ -71,6 +71,27 @@ begin
 end
 $$;
 
+-- What the shadow has of members, and of the database's privileges, names these roles as they were called. It is told together
+-- with them, also where it reads the same: names may have been exchanged. Otherwise nobody could say later on who was meant.
+create or replace function walcast.named_after(changes jsonb[]) returns jsonb[] language plpgsql stable as $$
+declare
+    names text[] := array(select c -> 'before' ->> 'name' from unnest(changes) c where c ->> 'class' = 'pg_authid' and c -> 'before' ->> 'name' is distinct from c -> 'after' ->> 'name');
+begin
+    if array_remove(names, null) = '{}' then
+        return '{}';
+    end if;
+    return array(
+        select jsonb_build_object('class', n.class::regclass::text, 'oid', n.oid::bigint, 'before', n.state, 'after', n.now) from (
+            select f.class, f.oid, f.state, walcast.describe(f.class, f.oid) as now from (
+                select s.class, s.oid, s.state from walcast.shadow s
+                 where s.class in ('pg_authid'::regclass, 'pg_database'::regclass) and s.oid <> all (array(select (c ->> 'oid')::oid from unnest(changes) c))
+                   and exists (select from jsonb_array_elements(coalesce(s.state -> 'member_of', s.state -> 'acl')) m where m ->> 'role' = any (names) or m ->> 'grantee' = any (names))
+                offset 0) f
+            offset 0) n
+         where n.now is not null order by n.class, n.oid);
+end
+$$;
+
 create or replace function walcast.note_told(changes jsonb[]) returns boolean language plpgsql as $$
 begin
     insert into walcast.told (oid, state)
@@ -93,6 +114,7 @@ begin
         return '{}';
     end if;
     changes := walcast.differences(walcast.touched_roles());
+    changes := changes || walcast.named_after(changes);
     changes := changes || walcast.replaced_roles(changes);
     keeps := current_setting('transaction_isolation') = 'read committed' and pg_try_advisory_xact_lock(1463897164, 1);
     if keeps then
@@ -120,6 +142,7 @@ begin
         return '{}';
     end if;
     changes := walcast.differences(walcast.role_keys());
+    changes := changes || walcast.named_after(changes);
     -- Only one of the two is kept: roles that are dropped again bring back the print of before them.
     if pg_try_advisory_xact_lock(1463897164, 1) then
         -- What others told, who could not keep it, may have come after what was kept: the last word is this one.

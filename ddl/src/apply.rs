@@ -152,7 +152,7 @@ async fn apply_change<S: Session + Send>(
     pass: Pass,
 ) -> Result<(), Failure<S::Error>> {
     match change.class.as_str() {
-        "pg_authid" | "pg_database" => roles::apply(context, change).await,
+        "pg_authid" | "pg_database" => roles::apply(context, message, change).await,
         "pg_default_acl" => privileges::apply_default(context, change).await,
         _ if is_selected(context, change) => pending::apply(context, message, change, pass).await,
         _ => Ok(()),

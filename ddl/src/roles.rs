@@ -9,6 +9,8 @@
 //!
 //! Not replicated: SUPERUSER, REPLICATION and BYPASSRLS; CREATEROLE before 16; who owns the database.
 
+use std::collections::HashMap;
+
 use crate::apply::Context;
 use crate::error::Failure;
 use crate::message::{Change, Message};
@@ -21,11 +23,12 @@ use crate::state::State;
 /// Makes the role, or the database's privileges and settings, what the change says.
 pub(crate) async fn apply<S: Session + Send>(
     context: &mut Context<'_, S>,
+    message: &Message,
     change: &Change,
 ) -> Result<(), Failure<S::Error>> {
     let Some(state) = change.state().filter(|_| context.options.roles.replicate) else { return Ok(()) };
     let was = change.before.as_ref().filter(|was| change.class == "pg_database" || !is_excluded(context, was));
-    let before = was.map(|was| told(context, was));
+    let before = was.map(|was| told(context, &was_by_new_names(context, message, was)));
     let after = change.after.as_ref().map(|state| told(context, state));
     if change.class == "pg_database" {
         return apply_database(context, before.as_deref(), after.as_deref()).await;
@@ -161,6 +164,27 @@ async fn drop_role<S: Session + Send>(
     let told = told(context, &before);
     apply_role(context, &before, Some(&told), None).await?;
     context.identify(change, None).await
+}
+
+/// What a role or the database was, with the names that its message gives to the roles in it. By the old ones the target would
+/// not find what is to be revoked.
+fn was_by_new_names<S: Session>(context: &Context<'_, S>, message: &Message, was: &State) -> State {
+    let mut names = HashMap::new();
+    for (_, before, after) in renamed(message) {
+        let (Some(old), Some(new)) = (&before.name, &after.name) else { continue };
+        if is_excluded(context, before) || is_excluded(context, after) {
+            continue;
+        }
+        names.insert(old.as_str(), new.clone());
+    }
+    let mut was = was.clone();
+    let roles = was.member_of.iter_mut().map(|membership| &mut membership.role);
+    for role in roles.chain(was.acl.iter_mut().flatten().map(|grant| &mut grant.grantee)) {
+        if let Some(name) = names.get(role.as_str()) {
+            role.clone_from(name);
+        }
+    }
+    was
 }
 
 /// A state for the target's functions; without the password, unless passwords are replicated.

@@ -133,6 +133,45 @@ fn d13_names_of_roles_are_exchanged_and_passed_on() {
     });
 }
 
+/// A role had them before on the target, so that what it has there besides is its own: only what the source had is revoked.
+#[test]
+fn d17_memberships_of_adopted_roles_are_revoked_whatever_the_roles_are_called_by_then() {
+    everywhere(async |servers: &mut Servers| {
+        servers.admin.batch_execute("create role m; create role local; grant local to m").await.unwrap();
+        match servers.login {
+            Login::Superuser | Login::SuperuserAsOwner => servers.options.roles.adopt = vec!["m".to_owned()],
+            Login::Least => drop(text(&servers.admin, "select walcast.adopt('m')").await),
+        }
+        let members = "select string_agg(concat_ws(' ', pg_get_userbyid(roleid), pg_get_userbyid(member)), ', ' \
+              order by pg_get_userbyid(roleid)) from pg_auth_members where member >= 16384 and roleid >= 16384";
+        servers.replicate(&["create role m; create role g; create role h; create role n"]).await;
+        for (steps, expected) in [
+            (&["grant g to m", "alter role m rename to k"][..], "g k, local k"),
+            (&["revoke g from k"], "local k"),
+            (&["grant g to k", "alter role g rename to g2; revoke g2 from k"], "local k"),
+            (&["grant g2 to k", "alter role g2 rename to g; create table t1 (x int); revoke g from k"], "local k"),
+            (
+                &["grant g to k", "alter role g rename to x; alter role h rename to g; alter role x rename to h"],
+                "h k, local k",
+            ),
+            (
+                &["alter role g rename to x; alter role h rename to g; alter role x rename to h; revoke g from k; \
+                grant h to k; create table t2 (x int)"],
+                "h k, local k",
+            ),
+            (
+                &["alter role k rename to m; alter role h rename to i; revoke i from m; create table t3 (x int)"],
+                "local m",
+            ),
+        ] {
+            for step in steps {
+                servers.replicate(&[step]).await;
+            }
+            assert_eq!(text(&servers.admin, members).await, expected, "{:?} {steps:?}", servers.login);
+        }
+    });
+}
+
 /// A role that had its name given to it goes, and another one is made under that name before anybody looks.
 #[test]
 fn d13_a_role_made_anew_under_a_given_name_is_dropped_and_renamed_as_itself() {
@@ -375,5 +414,12 @@ fn d20_the_database_is_the_one_that_is_the_target() {
             .await;
         servers.assert_same("settings", settings).await;
         assert_eq!(text(&servers.admin, has).await, "r CREATE f, TEMPORARY f");
+        servers.replicate(&["alter role r rename to s; revoke create on database src from s"]).await;
+        assert_eq!(text(&servers.admin, has).await, "TEMPORARY f");
+        servers.replicate(&["grant create on database src to s"]).await;
+        servers
+            .replicate(&["alter role s rename to r; create table t (a int); revoke create on database src from r"])
+            .await;
+        assert_eq!(text(&servers.admin, has).await, "TEMPORARY f");
     });
 }
