@@ -62,6 +62,17 @@ end
 $$;
 
 -- Roles that are gone and whose names others have got: targets have to know which is which.
+--
+--   source                                      message                    target
+--   ------------------------------------------  -------------------------  ------------------------------------------------
+--   REASSIGN OWNED BY b TO c; DROP ROLE b       no event tells of these    b, and what it owns
+--   ALTER ROLE a RENAME TO b; CREATE TABLE t    a → b, b is gone           b is moved aside; a is b; what was b still owns
+--                                                                          something, and cannot be dropped
+--   a tick                                      its tables are c's,        they are c's; what was b is dropped
+--                                               what was b is gone
+--
+-- So a command, which knows of no objects but its own, does not have the last word: the shadow keeps the role, under the name
+-- that targets give it. By that the next tick finds it gone, and no role of its own name makes it look as if made anew.
 create or replace function walcast.replaced_roles(changes jsonb[]) returns jsonb[] language plpgsql stable as $$
 begin
     return array(
@@ -92,6 +103,14 @@ begin
 end
 $$;
 
+create or replace function walcast.keep_replaced(replaced jsonb[]) returns void language plpgsql as $$
+begin
+    update walcast.shadow s set state = s.state || jsonb_build_object('name', n.name, 'identity', n.name, 'object', 'ROLE ' || n.name)
+      from unnest(replaced) r (change), lateral (select 'walcast_moved_' || (r.change ->> 'oid') as name) n
+     where s.class = 'pg_authid'::regclass and s.oid = (r.change ->> 'oid')::oid;
+end
+$$;
+
 create or replace function walcast.note_told(changes jsonb[]) returns boolean language plpgsql as $$
 begin
     insert into walcast.told (oid, state)
@@ -109,22 +128,24 @@ declare
     keeps boolean;
     done boolean;
     changes jsonb[];
+    replaced jsonb[];
 begin
     if exists (select from walcast.seen s where s.name = 'role names' and s.value = print) then
         return '{}';
     end if;
     changes := walcast.differences(walcast.touched_roles());
-    changes := changes || walcast.named_after(changes);
-    changes := changes || walcast.replaced_roles(changes);
+    replaced := walcast.replaced_roles(changes);
+    changes := changes || walcast.named_after(changes || replaced);
     keeps := current_setting('transaction_isolation') = 'read committed' and pg_try_advisory_xact_lock(1463897164, 1);
     if keeps then
         done := walcast.store(changes);
+        perform walcast.keep_replaced(replaced);
         insert into walcast.seen (name, value) values ('role names', print) on conflict (name) do update set value = excluded.value;
     else
         done := walcast.note_told(changes);
     end if;
     perform walcast.follow_names(changes);
-    return changes;
+    return changes || replaced;
 end
 $$;
 

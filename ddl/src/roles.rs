@@ -35,7 +35,7 @@ pub(crate) async fn apply<S: Session + Send>(
     }
     match &change.after {
         Some(_) => apply_role(context, state, before.as_deref(), after.as_deref()).await,
-        None => drop_role(context, change, state).await,
+        None => drop_role(context, message, change, state).await,
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn rename<S: Session + Send>(
         if let Some((other, given_up)) = gives_up(message, change, name)
             && role_here(context, other, given_up).await?.as_ref() == Some(name)
         {
-            give_name(context, other, given_up, (name, &format!("walcast_moved_{}", other.oid))).await?;
+            give_name(context, other, given_up, (name, &aside(other))).await?;
         }
         if give_name(context, change, after, (&now, name)).await? {
             context.note(Verb::Altered, after);
@@ -146,8 +146,11 @@ async fn role_here<S: Session + Send>(
     Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
 }
 
+/// Drops a role of walcast's, unless something here depends on it. A command that tells of a role that is gone, because its
+/// name is another one's by now, cannot know what it owned: that, and of the role once more, the next look tells.
 async fn drop_role<S: Session + Send>(
     context: &mut Context<'_, S>,
+    message: &Message,
     change: &Change,
     before: &State,
 ) -> Result<(), Failure<S::Error>> {
@@ -156,26 +159,41 @@ async fn drop_role<S: Session + Send>(
         return Ok(());
     }
     let here = role_here(context, change, before).await?;
+    // Whom a rename gave its name would have moved it aside; it may as well have been his that is not done here.
+    if here == before.name && successor(message, change, before) {
+        return context.identify(change, None).await;
+    }
     if here.is_none() && !context.ask(&before.object, IS_OURS, &[before.name.as_deref()]).await?.is_empty() {
         // The name is another one's by now.
         return Ok(());
     }
     let before = State { name: here.or_else(|| before.name.clone()), ..before.clone() };
     let told = told(context, &before);
-    apply_role(context, &before, Some(&told), None).await?;
-    context.identify(change, None).await
+    let mut rows = call_apply_role(context, &before, Some(&told), None).await?;
+    if !message.is_tick() {
+        rows.retain(|row| row.first().is_some_and(|verb| verb.as_deref() == Some("dropped")));
+    }
+    match report(context, "role", rows) || message.is_tick() {
+        true => context.identify(change, None).await,
+        false => Ok(()),
+    }
 }
 
 /// What a role or the database was, with the names that its message gives to the roles in it. By the old ones the target would
 /// not find what is to be revoked.
 fn was_by_new_names<S: Session>(context: &Context<'_, S>, message: &Message, was: &State) -> State {
     let mut names = HashMap::new();
-    for (_, before, after) in renamed(message) {
+    for (change, before, after) in renamed(message) {
         let (Some(old), Some(new)) = (&before.name, &after.name) else { continue };
         if is_excluded(context, before) || is_excluded(context, after) {
             continue;
         }
         names.insert(old.as_str(), new.clone());
+        if let Some((other, State { name: Some(given_up), .. })) = gives_up(message, change, new)
+            && other.after.is_none()
+        {
+            names.insert(given_up.as_str(), aside(other));
+        }
     }
     let mut was = was.clone();
     let roles = was.member_of.iter_mut().map(|membership| &mut membership.role);
@@ -185,6 +203,17 @@ fn was_by_new_names<S: Session>(context: &Context<'_, S>, message: &Message, was
         }
     }
     was
+}
+
+/// Whether another role has its name by this message.
+fn successor(message: &Message, change: &Change, before: &State) -> bool {
+    let others = message.changes.iter().filter(|other| other.class == change.class && other.oid != change.oid);
+    others.filter_map(|other| other.after.as_ref()).any(|after| after.name == before.name)
+}
+
+/// What a role is called while another one has its name.
+fn aside(change: &Change) -> String {
+    format!("walcast_moved_{}", change.oid)
 }
 
 /// A state for the target's functions; without the password, unless passwords are replicated.
@@ -199,18 +228,27 @@ async fn apply_role<S: Session + Send>(
     before: Option<&str>,
     after: Option<&str>,
 ) -> Result<(), Failure<S::Error>> {
+    let rows = call_apply_role(context, state, before, after).await?;
+    let arrived = report(context, "role", rows);
+    match &state.name {
+        Some(name) if arrived && after.is_some() => privileges::retry(context, name).await,
+        _ => Ok(()),
+    }
+}
+
+async fn call_apply_role<S: Session + Send>(
+    context: &mut Context<'_, S>,
+    state: &State,
+    before: Option<&str>,
+    after: Option<&str>,
+) -> Result<Vec<Row>, Failure<S::Error>> {
     const APPLY: &str = "SELECT verb, what FROM walcast.apply_role($1::text, jsonb_strip_nulls($2::text::jsonb), \
          jsonb_strip_nulls($3::text::jsonb), ARRAY(SELECT jsonb_array_elements_text($4::text::jsonb)), \
          ARRAY(SELECT jsonb_array_elements_text($5::text::jsonb)))";
     let options = context.options;
     let (adopt, exclude) = (json(&options.roles.adopt), json(&options.roles.exclude));
     let parameters = [token(options), before, after, Some(adopt.as_str()), Some(exclude.as_str())];
-    let rows = context.call(&state.object, ("walcast.apply_role(…)", APPLY), &parameters).await?;
-    let arrived = report(context, "role", rows);
-    match &state.name {
-        Some(name) if arrived && after.is_some() => privileges::retry(context, name).await,
-        _ => Ok(()),
-    }
+    context.call(&state.object, ("walcast.apply_role(…)", APPLY), &parameters).await
 }
 
 /// The database's privileges and settings go to the one that is the target.

@@ -133,6 +133,37 @@ fn d13_names_of_roles_are_exchanged_and_passed_on() {
     });
 }
 
+/// A command tells which role has a name now, before a look tells what the one that had it owned.
+#[test]
+fn d13_a_role_whose_name_a_command_gives_to_another_one_is_dropped_in_the_end() {
+    everywhere(async |servers: &mut Servers| {
+        let other = servers.at_source().await;
+        for keeps in [true, false] {
+            servers
+                .replicate(&["create role a connection limit 1; create role b connection limit 2; create role heir; \
+                    create table t (x int); alter table t owner to b; grant create on database src to b"])
+                .await;
+            if !keeps {
+                // somebody else is just keeping roles in the shadow, and is long in committing
+                other.batch_execute("create role another; begin; create table keeper (x int)").await.unwrap();
+            }
+            let replace = "reassign owned by b to heir; revoke create on database src from b; drop role b; \
+                 alter role a rename to b; create table seen (x int)";
+            let mut outcomes = servers.replicate(&[replace]).await;
+            if !keeps {
+                other.batch_execute("commit").await.unwrap();
+            }
+            outcomes.extend(servers.replicate(&[]).await);
+            servers.assert_same("roles", &roles()).await;
+            let owner = "select tableowner from pg_tables where tablename = 't'";
+            servers.assert_same("owner", owner).await;
+            assert!(outcomes.iter().all(|o| o.skipped.is_empty()), "{outcomes:?}");
+            servers.replicate(&["drop table t, seen; drop table if exists keeper; drop role b, heir"]).await;
+            servers.assert_same("at the end", &roles()).await;
+        }
+    });
+}
+
 /// A role had them before on the target, so that what it has there besides is its own: only what the source had is revoked.
 #[test]
 fn d17_memberships_of_adopted_roles_are_revoked_whatever_the_roles_are_called_by_then() {
@@ -351,6 +382,13 @@ fn a_rename_to_or_from_an_excluded_name_renames_nothing() {
             ("alter role y rename to x; create table seen (x int)", "a 2, b 1, c 4, was 1, y 3", "ROLE y"),
             ("create role y connection limit 5; drop role x", "a 2, b 1, c 4, was 1, y 5", ""),
             ("alter role y rename to x; alter role a rename to y", "b 1, c 4, walcast_moved 5, was 1, y 2", "ROLE y"),
+            ("drop role c; alter role x rename to c", "b 1, c 5, walcast_moved 5, was 1, y 2", ""),
+            ("alter role c rename to x", "b 1, c 5, walcast_moved 5, was 1, y 2", "ROLE c"),
+            (
+                "drop role b; alter role x rename to b; create table seen_too (x int)",
+                "b 5, c 5, walcast_moved 5, was 1, y 2",
+                "",
+            ),
         ] {
             let outcomes = servers.replicate(&[step]).await;
             let now = text(&servers.admin, there).await;
