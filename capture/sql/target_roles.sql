@@ -183,6 +183,15 @@ begin
 end
 $$;
 
+-- Renamed roles before walcast.rename_role did, and would stay beside the one that is called now.
+do $$
+begin
+    if to_regprocedure('walcast.claim_role(text, text, text[])') is not null then
+        drop function walcast.claim_role(text, text, text[]);
+    end if;
+end
+$$;
+
 -- The name is walcast's afterwards, or what is returned is why it is not.
 create or replace function walcast.claim_role(name text, adopt text[]) returns table (verb text, what text) language plpgsql as $$
 begin

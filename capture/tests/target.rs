@@ -116,6 +116,19 @@ async fn x05_what_the_login_left_in_the_schema_is_not_called_with_a_superusers_r
 }
 
 #[tokio::test]
+async fn a_function_of_an_older_version_that_nothing_calls_is_gone_after_an_update() {
+    let (_server, admin, wanted) = prepared(&Installation::newest().unwrap()).await;
+    set_up(&admin, &wanted).await;
+    let older = "create function walcast.claim_role(old text, name text, adopt text[]) returns table (verb text, what \
+         text) language plpgsql as 'begin end'";
+    admin.batch_execute(older).await.unwrap();
+    set_up(&admin, &wanted).await;
+    let twice = "select count(*) from (select from pg_proc where pronamespace = 'walcast'::regnamespace group by \
+         proname having count(*) > 1) f";
+    assert_eq!(admin.query_one(twice, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
 async fn check_says_what_is_missing_and_what_is_too_much() {
     let installation = Installation::newest().unwrap();
     let (server, mut admin, wanted) = prepared(&installation).await;
