@@ -42,6 +42,15 @@ end
 $$;
 
 -- The shadow of what is called after roles that have got other names: nobody else is told of that.
+--
+--   T1: CREATE TABLE, finds a → c, follows                      T2
+--   locks the shadow's rows of a's default privileges
+--   and user mappings until it ends                             DROP USER MAPPING FOR c: waits for T1
+--
+-- That is meant: if T2 went on, it would commit after T1 and tell of a mapping "for a" that targets no longer have. Nobody else
+-- waits, nor does this function (what is locked is followed by who locked it, or by a tick); but T1 and T2 may come to wait for
+-- each other if T2 has locked what T1 goes on to alter. Then the server ends one of them with 40P01, as with any two
+-- transactions that alter the same objects in different order.
 create or replace function walcast.follow_names(changes jsonb[]) returns void language plpgsql as $$
 declare
     change jsonb;
