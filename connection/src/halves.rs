@@ -33,6 +33,13 @@ impl ReadHalf {
         }
     }
 
+    /// Reads and throws away until the server has closed the connection.
+    pub async fn drain(&mut self) {
+        while self.fill().await.is_ok() {
+            self.buffer.clear();
+        }
+    }
+
     /// What was received and not taken yet.
     #[must_use]
     pub fn buffer(&self) -> &[u8] {

@@ -25,6 +25,8 @@ use crate::walsender;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const SILENCE_TICK: Duration = Duration::from_secs(1);
+/// How long a stopping service waits for the walsender to be gone: whoever waits for the service may drop the slot then.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// After so many reads in a row that had not to wait and brought little, a nap lets more of them gather.
 ///
 /// The walsender makes one send() per message. An awake reader makes each of them a wake-up and a context switch;
@@ -86,7 +88,9 @@ impl Receiver {
         self.status.set_state(State::Streaming);
         let mut feedback = Feedback::start(writer, self.log.clone(), Arc::clone(&self.status));
         self.stream(&mut reader, &mut feedback).await?;
-        feedback.finish().await
+        feedback.finish().await?;
+        let _ = tokio::time::timeout(GOODBYE_MAX, reader.drain()).await;
+        Ok(())
     }
 
     /// Connects, checks that source and slot fit the log, and starts the stream at the log's end.
