@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 use connection::{Wire, command_tag_rows};
 use postgres_protocol::message::frontend;
 
+use crate::blanks::Blanks;
 use crate::error::{Error, Whom};
 use crate::failpoint::{self, Failpoint};
 use crate::pace::Pace;
@@ -22,14 +23,14 @@ pub(crate) struct Relay<'a> {
     pub(crate) pace: &'a Pace,
     /// For messages.
     pub(crate) table: &'a str,
-    pub(crate) format: Format,
+    pub(crate) format: &'a Format,
 }
 
 /// How rows are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Format {
     Text,
-    Binary,
+    Binary(Blanks),
 }
 
 impl Relay<'_> {
@@ -39,7 +40,7 @@ impl Relay<'_> {
         start(self.target, to, b'G', Whom::Target, self.table).await?;
         start(self.source, from, b'H', Whom::Source, self.table).await?;
         // In binary the end has a message of its own, as if it were a row.
-        let mut uncounted = u64::from(self.format == Format::Binary);
+        let mut uncounted = u64::from(*self.format != Format::Text);
         loop {
             let (bytes, ended) = self.gather(&mut uncounted).await?;
             self.send().await?;
@@ -66,7 +67,12 @@ impl Relay<'_> {
             let message = message.map_err(|error| Whom::Source.wire(reading(self.table))(error))?;
             match message.tag {
                 b'd' => {
-                    out.put_slice(message.body);
+                    match self.format {
+                        Format::Text => out.put_slice(message.body),
+                        Format::Binary(blanks) => {
+                            blanks.put(message.body, out).ok_or_else(|| Whom::Source.strange(reading(self.table)))?
+                        }
+                    }
                     bytes += message.body.len();
                     rows += 1;
                 }

@@ -32,6 +32,7 @@
 //! was declared (`applier`); rows of tables that are not published; passwords of roles unless they are asked for; settings
 //! and grants of the database itself; subscriptions.
 
+mod blanks;
 mod catalog;
 mod copy;
 mod error;

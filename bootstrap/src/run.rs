@@ -11,7 +11,6 @@ use decoder::Lsn;
 use tokio_postgres::Client;
 
 use crate::catalog::{self, Table};
-use crate::copy::Format;
 use crate::error::{Error, Whom};
 use crate::failpoint::{self, Failpoint};
 use crate::ledger::{Ledger, Phase, State};
@@ -243,8 +242,7 @@ impl Bootstrap {
         let part_bytes = plan::part_bytes((source, client), total, self.options.jobs).await?;
         let mut works = Vec::new();
         for (table, indexes) in tables.into_iter().zip(indexes) {
-            let binary = target::may_be_binary(&table, &found)? && !bytes_only;
-            let format = if binary { Format::Binary } else { Format::Text };
+            let format = target::format(&table, &found, bytes_only)?;
             let (parts, emptying) = match is_copied(&table) {
                 true => (Vec::new(), Emptying::Done),
                 false => {
@@ -312,7 +310,7 @@ async fn check(options: &Options, target: &Client, source: &Client) -> Result<()
         Schema::Copied => target::check_empty(target).await,
         Schema::Exists => {
             let found = target::find(target, &tables).await?;
-            tables.iter().try_for_each(|table| target::may_be_binary(table, &found).map(drop))?;
+            tables.iter().try_for_each(|table| target::format(table, &found, false).map(drop))?;
             target::check_without_rows(target, &tables).await
         }
     }
@@ -370,7 +368,7 @@ pub async fn truncate(options: &Options) -> Result<bool, Error> {
     let source = session::client(Whom::Source, &options.source).await?;
     let tables = catalog::published(&source, &options.publication).await?;
     let found = target::find(&ledger.client, &tables).await?;
-    tables.iter().try_for_each(|table| target::may_be_binary(table, &found).map(drop))?;
+    tables.iter().try_for_each(|table| target::format(table, &found, false).map(drop))?;
     applier::install(&options.target).await?;
     let names = |table: &Table| format!("{}{}", if table.partitioned { "" } else { "ONLY " }, table.quoted());
     let list = tables.iter().map(names).collect::<Vec<_>>().join(", ");

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use capture::shown_table;
 use tokio_postgres::{Client, Row};
 
+use crate::blanks::Blanks;
 use crate::catalog::Table;
+use crate::copy::Format;
 use crate::error::{Error, Whom};
 
 const LOOK: &str = "look at what is there";
@@ -84,6 +86,8 @@ pub(crate) async fn has_rows(client: &Client, table: &Table) -> Result<bool, Err
 pub(crate) struct Found {
     /// Type names of columns.
     types: BTreeMap<String, String>,
+    /// Columns whose values are filled up with blanks to a length.
+    filled: BTreeSet<String>,
     of_extension: bool,
     /// A foreign key of another table names it, so TRUNCATE is refused.
     pub(crate) referenced: bool,
@@ -103,6 +107,8 @@ pub(crate) async fn find(client: &Client, tables: &[Table]) -> Result<Tables, Er
                        AND NOT a.attisdropped ORDER BY a.attnum), \
                    array(SELECT pg_catalog.format_type(a.atttypid, NULL) FROM pg_catalog.pg_attribute a \
                        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum), \
+                   array(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
+                       AND NOT a.attisdropped AND a.atttypid = 'pg_catalog.bpchar'::regtype AND a.atttypmod >= 0), \
                    EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
                        AND d.deptype = 'e'), \
                    EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f' \
@@ -119,18 +125,19 @@ fn found(row: &Row) -> Result<((String, String), Found), tokio_postgres::Error> 
     let (columns, types): (Vec<String>, Vec<String>) = (row.try_get(2)?, row.try_get(3)?);
     let found = Found {
         types: columns.into_iter().zip(types).collect(),
-        of_extension: row.try_get(4)?,
-        referenced: row.try_get(5)?,
-        partitioned: row.try_get(6)?,
+        filled: row.try_get::<_, Vec<String>>(4)?.into_iter().collect(),
+        of_extension: row.try_get(5)?,
+        referenced: row.try_get(6)?,
+        partitioned: row.try_get(7)?,
     };
     Ok(((row.try_get(0)?, row.try_get(1)?), found))
 }
 
-/// Whether rows of this table may travel in binary, if the target has what it needs at all.
-pub(crate) fn may_be_binary(table: &Table, found: &Tables) -> Result<bool, Error> {
+/// How rows of this table may travel, if the target has what it needs at all. `bytes_only`: a server knows no encoding.
+pub(crate) fn format(table: &Table, found: &Tables, bytes_only: bool) -> Result<Format, Error> {
     let known = found.get(&(table.schema.clone(), table.name.clone()));
     let known = known.ok_or_else(|| Error::Missing(format!("table {}", table.shown())))?;
-    let mut binary = true;
+    let mut binary = !bytes_only;
     for column in &table.columns {
         let theirs = known.types.get(&column.name).ok_or_else(|| {
             let name: String = column.name.chars().flat_map(char::escape_default).collect();
@@ -138,7 +145,8 @@ pub(crate) fn may_be_binary(table: &Table, found: &Tables) -> Result<bool, Error
         })?;
         binary &= column.binary && *theirs == column.type_name;
     }
-    Ok(binary)
+    let filled = table.columns.iter().map(|column| known.filled.contains(&column.name));
+    Ok(if binary { Format::Binary(Blanks::new(filled)) } else { Format::Text })
 }
 
 /// Indexes and constraints by schema, table and name, as far as the target has them.

@@ -95,8 +95,8 @@ impl Work {
 
     /// Text is passed on as the source's server has it, whatever the sessions' encoding.
     fn options(&self, encoding: &str) -> String {
-        match self.format {
-            Format::Binary => "FORMAT binary".to_owned(),
+        match &self.format {
+            Format::Binary(_) => "FORMAT binary".to_owned(),
             Format::Text => format!("FORMAT text, ENCODING {}", capture::quote_literal(encoding)),
         }
     }
@@ -264,7 +264,7 @@ impl Worker {
         let (source, target) = (&mut self.source, &mut self.target);
         let table = work.table.shown();
         let (meter, pace) = (&work.meter, &copying.pace);
-        Relay { source, target, meter, pace, table: &table, format: work.format }.run(&from, &to).await
+        Relay { source, target, meter, pace, table: &table, format: &work.format }.run(&from, &to).await
     }
 
     async fn constraints(&mut self, copying: &Copying, number: usize) -> Result<(), Error> {
@@ -310,6 +310,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blanks::Blanks;
     use crate::catalog::{Column, Store};
     use crate::plan::Blocks;
     use crate::progress::Progress;
@@ -334,7 +335,7 @@ mod tests {
     #[test]
     fn x01_names_are_quoted_and_parts_and_filters_are_conditions() {
         let part = |blocks| Part { store: 0, blocks };
-        let plain = work(&["a\"b", "select"], None, Format::Binary);
+        let plain = work(&["a\"b", "select"], None, Format::Binary(Blanks::new([])));
         assert_eq!(
             plain.giving_sql(part(None), "UTF8").unwrap(),
             r#"COPY "s""1"."t" ("a""b", "select") TO STDOUT (FORMAT binary)"#

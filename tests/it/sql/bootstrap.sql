@@ -77,6 +77,11 @@ x" ("user" int PRIMARY KEY, "C "" ol
 y" text, "select" app.mood);
 INSERT INTO app."T "" able
 x" VALUES (1, 'a', 'sad'), (2, NULL, NULL);
+CREATE DOMAIN app.code AS char(5);
+CREATE TABLE app.filled (id int PRIMARY KEY, c char(12), d app.code, b bpchar, v varchar(20), c84 char(84) DEFAULT '');
+INSERT INTO app.filled VALUES (1, 'a', 'a', 'a  ', 'a  ', ''), (2, '', '', '   ', '   ', repeat(' ', 80) || 'x'),
+    (3, NULL, NULL, NULL, NULL, NULL), (4, 'twelve bytes', 'five!', '', '', 'é'), (5, ' ü  é', ' é', ' é ', ' é ', ' '),
+    (6, repeat('é', 12), 'ééééé', E'\t \t ', E'\n ', E' \t ');
 CREATE TABLE app.dropped (a int, gone text, z text);
 INSERT INTO app.dropped VALUES (1, 'x', 'y');
 ALTER TABLE app.dropped DROP gone;
