@@ -63,17 +63,27 @@ begin
 end
 $$;
 
--- Extended statistics of this relation. Another type of a column makes them anew, of which nothing tells: they are then
--- known under the OID that they had.
-create or replace function walcast.statistics_of(relation oid) returns bigint[] language plpgsql as $$
+-- Extended statistics of the relations among these keys. Another type of a column makes them anew, of which nothing tells:
+-- they are then known under the OID of one that is gone and had their name.
+create or replace function walcast.statistics_of(keys bigint[]) returns bigint[] language plpgsql as $$
+declare
+    found_keys bigint[] := '{}';
+    told constant oid := 'pg_statistic_ext'::regclass;
+    remade record;
+    gone oid[];
 begin
-    if not exists (select from pg_statistic_ext e where e.stxrelid = relation) then
-        return '{}';
-    end if;
-    update walcast.shadow s set oid = e.oid from pg_statistic_ext e join pg_namespace n on n.oid = e.stxnamespace
-     where e.stxrelid = relation and s.class = 'pg_statistic_ext'::regclass and s.oid <> e.oid
-       and s.state ->> 'schema' = n.nspname and s.state ->> 'name' = e.stxname and not exists (select from pg_statistic_ext x where x.oid = s.oid);
-    return array(select walcast.key('pg_statistic_ext'::regclass, e.oid) from pg_statistic_ext e where e.stxrelid = relation order by 1);
+    for remade in select e.oid, n.nspname, e.stxname from unnest(keys) k
+                    join pg_statistic_ext e on e.stxrelid = (k & 4294967295)::oid and (k >> 32)::oid = 'pg_class'::regclass
+                    join pg_namespace n on n.oid = e.stxnamespace order by e.oid loop
+        found_keys := found_keys || walcast.key(told, remade.oid);
+        continue when exists (select from walcast.shadow s where s.class = told and s.oid = remade.oid);
+        gone := array(select s.oid from walcast.shadow s
+                       where s.class = told and s.state ->> 'schema' = remade.nspname and s.state ->> 'name' = remade.stxname
+                         and not exists (select from pg_statistic_ext x where x.oid = s.oid));
+        update walcast.shadow s set oid = remade.oid where s.class = told and s.oid = gone[1];
+        delete from walcast.shadow s where s.class = told and s.oid = any (gone[2:]);
+    end loop;
+    return found_keys;
 end
 $$;
 
@@ -128,14 +138,14 @@ begin
                 end if;
             elsif tag <> 'CREATE TABLE' and cmd.command_tag <> 'CREATE SEQUENCE' then
                 keys := keys || walcast.beside_relation((k & 4294967295)::oid, cmd.command_tag);
-                if cmd.command_tag = 'ALTER TABLE' then
-                    keys := keys || walcast.statistics_of((k & 4294967295)::oid);
-                end if;
             end if;
         elsif cmd.command_tag = 'ALTER TYPE' then
             keys := keys || walcast.beside_type((k & 4294967295)::oid);
         end if;
     end loop;
+    if tag in ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE') then
+        keys := keys || walcast.statistics_of(keys);
+    end if;
 end
 $$;
 
@@ -237,9 +247,10 @@ begin
             end if;
         end if;
     end loop;
-    -- of a column or constraint that only the parent lost, the same message says that the children have it still
-    if tg_tag = 'ALTER TABLE' and cardinality(touched) > 0 then
-        touched := touched || array(select walcast.key('pg_class'::regclass, i.inhrelid) from pg_inherits i
+    -- Of a column or constraint that only the parent lost, the same message says that the children have it still. Partitions
+    -- have what their parent has.
+    if tg_tag in ('ALTER TABLE', 'ALTER FOREIGN TABLE') and cardinality(touched) > 0 then
+        touched := touched || array(select walcast.key('pg_class'::regclass, r.oid) from pg_inherits i join pg_class r on r.oid = i.inhrelid and not r.relispartition
                                      where i.inhparent in (select (t & 4294967295)::oid from unnest(touched) t where (t >> 32)::oid = 'pg_class'::regclass));
     end if;
     done := walcast.capture(tg_tag, array_remove(touched, 0::bigint), rewrites, changes, '{}');

@@ -88,11 +88,22 @@ fn add_one(turn: &Turn<'_>, wanted: &Column) -> Vec<Statement> {
     let stored = stored_value(turn, wanted).map(|value| format!("{}::{}", quote::literal(&value), wanted.type_name));
     let adding = Column { default: stored, ..wanted.clone() };
     let name = quote::identifier(&wanted.name);
-    let default = wanted.default.as_deref().unwrap_or("NULL");
+    let set = format!("ALTER COLUMN {name} SET DEFAULT {}", wanted.default.as_deref().unwrap_or("NULL"));
     vec![
         turn.alter_table(&format!("ADD COLUMN {}", definition(turn, &adding))),
-        turn.alter_without_children(&format!("ALTER COLUMN {name} SET DEFAULT {default}")),
+        match is_merged(turn, wanted) {
+            true => turn.alter_only(&set),
+            false => turn.alter_table(&set),
+        },
     ]
+}
+
+/// Whether a table that inherits had a column of this name before, which then keeps its own default. What else inherits
+/// gets the same one, also what only the target has.
+fn is_merged(turn: &Turn<'_>, wanted: &Column) -> bool {
+    let both = turn.message.changes.iter().filter_map(|change| change.before.as_ref().zip(change.after.as_ref()));
+    let mut children = both.filter(|(_, after)| !after.inherits.is_empty());
+    children.any(|(before, _)| find(before, &wanted.name).is_some())
 }
 
 fn definition(turn: &Turn<'_>, wanted: &Column) -> String {
@@ -213,7 +224,8 @@ impl<'a> Altered<'a> {
 
     /// A parent's other type took it along.
     fn lost_default(&self) -> bool {
-        let retyped = self.before.is_some_and(|before| before.type_name != self.after.type_name);
+        let form = |column: &'a Column| (&column.type_name, &column.collation);
+        let retyped = self.before.is_some_and(|before| form(before) != form(self.after));
         retyped && self.now.default.is_none() && self.after.default.is_some()
     }
 
@@ -265,7 +277,8 @@ impl<'a> Altered<'a> {
         let (turn, name) = (self.turn, &self.after.name);
         let sequences = turn.message.changes.iter().filter_map(|change| change.after.as_ref()?.owned_by.as_ref());
         let own = |of: &OwnedBy| of.identity && of.table == turn.after.identity && of.column == *name;
-        turn.server_version < 170_000 && (self.after.identity.is_none() || sequences.into_iter().any(own))
+        let has_one = self.now.identity.is_some();
+        turn.server_version < 170_000 && (has_one || self.after.identity.is_none() || sequences.into_iter().any(own))
     }
 
     /// What says how values are stored, and what the planner is told.
