@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use decoder::{Change, Context, Lsn, Message, PgTimestamp, Relation, RelationId, Xid};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use segment_log::{AppendError, FrameBuilder, Record, TransactionInfo, Writer};
 use tokio_util::sync::CancellationToken;
 
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
 use crate::keeper::{Keeper, Reading};
-use crate::names::{Name, Names, renamed_schemas};
+use crate::names::{Name, Names, may_rename, renamed_schemas};
 use crate::run::blocking;
 use crate::schema_names::{self, Renamed, SchemaNames};
 use crate::signature::{self, DIGITS};
@@ -56,6 +56,7 @@ struct Stream {
     spool: Spool,
     /// Relations described inside this transaction; they count for others only from its commit on.
     relations: ColumnCounts,
+    names: Names,
 }
 
 /// Turns messages into transactions and appends them; owns the log's writer.
@@ -137,7 +138,6 @@ impl Assembler {
         restart_lsn: Lsn,
     ) -> Result<Lsn, ReplicationError> {
         self.keeper.take(key);
-        self.keep_names(|schemas| schemas.forget_before(restart_lsn))?;
         self.context = context;
         self.binary = binary;
         self.relations = ColumnCounts::new();
@@ -150,23 +150,29 @@ impl Assembler {
         self.streams.clear();
         self.in_stream = None;
         self.progress = None;
-        self.settle()?;
-        Ok(self.end)
+        self.write()?;
+        let end = self.end;
+        self.keep_names(|schemas| schemas.restart(restart_lsn, end))?;
+        Ok(end)
     }
 
     /// The socket has nothing more just now: what is complete goes to the log.
     pub(crate) fn settle(&mut self) -> Result<(), ReplicationError> {
+        self.write()?;
+        // Not before the transaction that brought them is in the log, or it would never get there.
+        match (self.described, self.schemas.too_many()) {
+            _ if self.open.is_some() => Ok(()),
+            (bytes, _) if bytes > self.descriptions_max => Err(ReplicationError::ManyRelations { bytes }),
+            (_, Some(count)) => Err(ReplicationError::ManyRenames { count }),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self) -> Result<(), ReplicationError> {
         self.status.add_decoded(std::mem::take(&mut self.decoded_bytes), std::mem::take(&mut self.decoded_changes));
         self.status.set_read(self.read);
         self.append_frame()?;
-        self.append_progress()?;
-        // Not before the transaction that brought them is in the log, or it would never get there.
-        match self.described {
-            bytes if bytes > self.descriptions_max && self.open.is_none() => {
-                Err(ReplicationError::ManyRelations { bytes })
-            }
-            _ => Ok(()),
-        }
+        self.append_progress()
     }
 
     /// Takes the payload of one CopyData message.
@@ -240,9 +246,11 @@ impl Assembler {
         }
         self.context.in_stream = true;
         let path = self.spool_dir.join(format!("{xid}.spool"));
-        self.streams
-            .entry(xid)
-            .or_insert_with(|| Stream { spool: Spool::new(path, STREAM_MEMORY_MAX), relations: ColumnCounts::new() });
+        self.streams.entry(xid).or_insert_with(|| Stream {
+            spool: Spool::new(path, STREAM_MEMORY_MAX),
+            relations: ColumnCounts::new(),
+            names: Names::default(),
+        });
         Ok(())
     }
 
@@ -260,6 +268,7 @@ impl Assembler {
             return Err(self.sequence(format!("commit of transaction {}, which was not streamed", info.xid)));
         };
         self.relations.extend(stream.relations.drain());
+        self.names.take(stream.names);
         self.append(info, &mut stream.spool)
     }
 
@@ -313,7 +322,7 @@ impl Assembler {
                 self.check_row(xid, *relation, new.len())
             }
             Change::Delete { relation, old } => self.check_row(xid, *relation, old.tuple().len()),
-            Change::Truncate { relations, .. } => match relations.iter().find(|id| self.names.is_outdated(**id)) {
+            Change::Truncate { relations, .. } => match relations.iter().find(|id| self.is_outdated(**id)) {
                 Some(&relation) => Err(ReplicationError::Renamed { after: self.end, relation }),
                 None => Ok(!relations.iter().all(|relation| self.is_own(*relation))),
             },
@@ -335,9 +344,11 @@ impl Assembler {
     fn date_descriptions(&mut self, change: Lsn) {
         // A streamed transaction commits after all that is known.
         let commit_lsn = self.open.as_ref().map_or(Lsn::MAX, |open| open.commit_lsn);
+        let stream = self.in_stream.and_then(|xid| self.streams.get_mut(&xid));
+        let names = stream.map_or(&mut self.names, |stream| &mut stream.names);
         for (relation, (schema, name)) in self.undated.drain(..) {
-            let schema = self.schemas.current(&schema, change, commit_lsn).to_owned();
-            self.names.describe(relation, (schema, name));
+            let schema = self.schemas.current(&schema, relation, change, commit_lsn).to_owned();
+            names.describe(relation, (schema, name));
         }
         self.spool().date_descriptions(change);
     }
@@ -371,6 +382,12 @@ impl Assembler {
         own.or_else(|| self.relations.get(&relation))
     }
 
+    /// Whether what the relation was last described as has gone to another one.
+    fn is_outdated(&self, relation: RelationId) -> bool {
+        let own = self.in_stream.and_then(|xid| self.streams.get(&xid)).map(|stream| &stream.names);
+        own.filter(|names| names.knows(relation)).unwrap_or(&self.names).is_outdated(relation)
+    }
+
     fn is_own(&self, relation: RelationId) -> bool {
         self.known(relation) == Some(&None)
     }
@@ -390,7 +407,7 @@ impl Assembler {
 
     fn check_row(&self, xid: Xid, relation: RelationId, got: usize) -> Result<bool, ReplicationError> {
         let after = self.end;
-        if self.names.is_outdated(relation) {
+        if self.is_outdated(relation) {
             return Err(ReplicationError::Renamed { after, relation });
         }
         match self.known(relation) {
@@ -414,46 +431,48 @@ impl Assembler {
             return Ok(());
         }
         // Before anything of it is in the frame: the key may have to be read, and that may fail.
-        let (fates, renamed) =
-            if spool.has_messages() { blocking(|| self.judge(&info, spool))? } else { Default::default() };
-        if !renamed.is_empty() {
-            self.keep_names(|schemas| schemas.add(info.commit_lsn, &renamed))?;
+        let told = if spool.has_messages() { blocking(|| self.judge(&info, spool))? } else { Told::default() };
+        if !told.renamed.is_empty() {
+            self.keep_names(|schemas| schemas.add(info.commit_lsn, &told.renamed))?;
         }
         self.frame.begin(&info);
         if spool.file_bytes() > 0 {
-            blocking(|| self.replay(&info, spool, &fates))?
+            blocking(|| self.replay(&info, spool, &told))?
         } else {
-            self.replay(&info, spool, &fates)?
+            self.replay(&info, spool, &told)?
         }
         self.frame.commit();
         self.end = info.end_lsn;
         self.progress = None;
-        renamed.iter().flatten().for_each(|(old, _)| self.names.rename_schema(old));
+        for renamed in &told.renamed {
+            renamed.schemas.iter().for_each(|(old, _)| self.names.rename_schema(old));
+            self.streams.values_mut().for_each(|stream| stream.names.follow(renamed));
+        }
         if self.frame.is_full() { self.append_frame() } else { Ok(()) }
     }
 
-    /// What becomes of each of a transaction's messages, and what they rename.
-    fn judge(
-        &mut self,
-        info: &TransactionInfo,
-        spool: &mut Spool,
-    ) -> Result<(Vec<Fate>, Vec<Renamed>), ReplicationError> {
-        let (mut fates, mut renamed) = (Vec::new(), Vec::new());
+    /// What a transaction's messages say.
+    fn judge(&mut self, info: &TransactionInfo, spool: &mut Spool) -> Result<Told, ReplicationError> {
+        let mut told = Told::default();
+        let open_over_renames = !self.schemas.is_empty();
         let (keeper, after) = (&mut self.keeper, self.end);
         spool.replay(|_, message| {
             if message.first() == Some(&b'M') {
                 let (fate, content) = fate(keeper, info, message, after)?;
-                fates.push(fate);
-                let names = if fate == Fate::Verified { renamed_schemas(content) } else { Vec::new() };
-                renamed.extend(Some(names).filter(|names| !names.is_empty()));
+                told.fates.push(fate);
+                if fate == Fate::Verified && (open_over_renames || may_rename(content)) {
+                    let renamed = renamed_schemas(content);
+                    told.made.extend(renamed.made.iter().copied().map(RelationId));
+                    told.renamed.extend(Some(renamed).filter(|renamed| !renamed.schemas.is_empty()));
+                }
             }
             Ok::<_, ReplicationError>(())
         })?;
-        Ok((fates, renamed))
+        Ok(told)
     }
 
-    fn replay(&mut self, info: &TransactionInfo, spool: &mut Spool, fates: &[Fate]) -> Result<(), ReplicationError> {
-        let mut fates = fates.iter();
+    fn replay(&mut self, info: &TransactionInfo, spool: &mut Spool, told: &Told) -> Result<(), ReplicationError> {
+        let mut fates = told.fates.iter();
         // Most often no schema was renamed, and no description is to be looked at.
         let described = if self.schemas.is_empty() { Vec::new() } else { spool.described().to_vec() };
         let mut described = described.into_iter();
@@ -465,7 +484,9 @@ impl Assembler {
                     Some(Fate::Dropped) | None => {}
                 },
                 Some(b'R') => {
-                    let renamed = described.next().and_then(|at| self.renamed(message, at, info.commit_lsn));
+                    let at =
+                        described.next().filter(|_| relation.is_none_or(|relation| !told.made.contains(&relation)));
+                    let renamed = at.and_then(|at| self.renamed(message, at, info.commit_lsn));
                     push(&mut self.frame, relation, renamed.as_deref().unwrap_or(message));
                 }
                 _ => push(&mut self.frame, relation, message),
@@ -482,8 +503,8 @@ impl Assembler {
 
     /// The description for a change at `at` with the schema's name of now, if that is another.
     fn renamed(&self, message: &[u8], at: Lsn, commit_lsn: Lsn) -> Option<Vec<u8>> {
-        schema_names::with_schema(message, |schema| {
-            let current = self.schemas.current(schema, at, commit_lsn);
+        schema_names::with_schema(message, |schema, relation| {
+            let current = self.schemas.current(schema, relation, at, commit_lsn);
             (current != schema).then(|| current.to_owned())
         })
     }
@@ -495,7 +516,10 @@ impl Assembler {
     ) -> Result<(), ReplicationError> {
         loop {
             match blocking(|| work(&mut self.schemas)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.disk_full(None);
+                    return Ok(());
+                }
                 Err(error) if is_disk_full(&error) => self.pause_on_full_disk(&error)?,
                 Err(source) => {
                     return Err(ReplicationError::SchemaNames { path: self.schemas.path().to_owned(), source });
@@ -578,6 +602,16 @@ impl Assembler {
         }
         self.status.set_disk_full(error.is_some());
     }
+}
+
+/// What a transaction's messages say.
+#[derive(Debug, Default)]
+struct Told {
+    /// What becomes of each.
+    fates: Vec<Fate>,
+    renamed: Vec<Renamed>,
+    /// Relations that it made, if any schema was renamed meanwhile.
+    made: HashSet<RelationId>,
 }
 
 /// What becomes of a message with walcast's prefix.

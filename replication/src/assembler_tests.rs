@@ -248,6 +248,31 @@ fn d11_so_has_one_that_was_streamed_before_the_rename() {
 }
 
 #[test]
+fn d11_what_the_open_transaction_made_itself_is_called_as_it_says() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (mut assembler, log) = assembler_and_log(dir.path());
+    let made = r#"{"class": "pg_class", "oid": 7, "before": null, "after": {"name": "t", "schema": "a"}}"#;
+    let made = logical(&signed(&key(1), &format!(r#"{{"v": 1, "xid": "2", "changes": [{made}]}}"#)));
+    take_all(&mut assembler, &[&renamer()]);
+    take_all(&mut assembler, &[&[begin(2, 0x3000), made], &described(0x1500, None, "a"), &[commit(0x3000)]]);
+    assert_eq!(schemas(&mut assembler, &log), ["a"]);
+}
+
+#[test]
+fn d11_renames_that_nobody_needs_any_more_are_forgotten_by_a_new_connection() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut assembler = assembler(dir.path());
+    let many = vec![Renamed { schemas: vec![("a".to_owned(), "b".to_owned())], made: Vec::new() }; 1001];
+    assembler.schemas.add(Lsn::from_u64(0x800), &many).expect("written");
+    let crowded = assembler.settle();
+    assert!(matches!(crowded, Err(ReplicationError::ManyRenames { count: 1001 })), "{crowded:?}");
+    assembler.restart(CONTEXT, true, known(), Lsn::from_u64(0x700)).expect("all are needed");
+    assembler.settle().expect("which is known now");
+    assembler.restart(CONTEXT, true, known(), Lsn::from_u64(0x800)).expect("none is needed");
+    assert!(assembler.schemas.is_empty());
+}
+
+#[test]
 fn d11_a_rename_is_remembered_by_the_next_connection_and_the_next_process() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let (mut assembler, log) = assembler_and_log(dir.path());

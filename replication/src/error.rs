@@ -152,6 +152,12 @@ pub enum ReplicationError {
     /// A spool file cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// So many schemas were renamed that a new connection is to say which of that is needed.
+    #[error("{count} renames of schemas are remembered: a new connection tells which are needed")]
+    ManyRenames {
+        /// How many.
+        count: usize,
+    },
     /// The file with names of schemas cannot be used.
     #[error("cannot use the file of renamed schemas \"{path}\"", path = path.display())]
     SchemaNames {
@@ -174,6 +180,7 @@ impl ReplicationError {
             Self::Server(error) => error.transient(),
             Self::NeedsText { .. }
             | Self::ManyRelations { .. }
+            | Self::ManyRenames { .. }
             | Self::Renamed { .. }
             | Self::StreamEnded
             | Self::Silent(_)

@@ -21,6 +21,9 @@ use serde::Deserialize;
 
 use crate::schema_names::Renamed;
 
+/// The catalog of schemas.
+const SCHEMA: &str = "pg_namespace";
+
 /// Schema and name.
 pub(crate) type Name = (String, String);
 
@@ -44,6 +47,29 @@ impl Names {
         self.outdated.remove(&id);
     }
 
+    /// Whether it describes this relation.
+    pub(crate) fn knows(&self, relation: RelationId) -> bool {
+        self.of.contains_key(&relation)
+    }
+
+    /// Takes the descriptions of a transaction that has committed.
+    pub(crate) fn take(&mut self, others: Names) {
+        for (id, name) in others.of {
+            self.describe(id, name);
+        }
+    }
+
+    /// What is described here is in schemas that have other names now.
+    pub(crate) fn follow(&mut self, renamed: &Renamed) {
+        self.holders.clear();
+        for (id, (schema, name)) in &mut self.of {
+            if let Some((_, new)) = renamed.schemas.iter().find(|(old, _)| old == schema) {
+                new.clone_into(schema);
+            }
+            self.holders.insert((schema.clone(), name.clone()), *id);
+        }
+    }
+
     /// The schema has another name now; what was described in it is out of date.
     pub(crate) fn rename_schema(&mut self, old: &str) {
         self.outdated.extend(self.of.iter().filter(|(_, (schema, _))| schema == old).map(|(id, _)| *id));
@@ -56,9 +82,15 @@ impl Names {
     }
 }
 
-/// What a message of the capture (its JSON) renames.
+/// Whether a message of the capture may rename a schema.
+pub(crate) fn may_rename(message: &[u8]) -> bool {
+    message.windows(SCHEMA.len()).any(|window| window == SCHEMA.as_bytes())
+}
+
+/// Which schemas a message of the capture (its JSON) renames, and which relations it tells of as new. What cannot be read
+/// the applier will name.
 pub(crate) fn renamed_schemas(message: &[u8]) -> Renamed {
-    #[derive(Deserialize)]
+    #[derive(Deserialize, Default)]
     struct Message {
         #[serde(default)]
         changes: Vec<Change>,
@@ -66,6 +98,8 @@ pub(crate) fn renamed_schemas(message: &[u8]) -> Renamed {
     #[derive(Deserialize)]
     struct Change {
         class: String,
+        #[serde(default)]
+        oid: u32,
         before: Option<State>,
         after: Option<State>,
     }
@@ -73,17 +107,17 @@ pub(crate) fn renamed_schemas(message: &[u8]) -> Renamed {
     struct State {
         name: Option<String>,
     }
-    const CLASS: &str = "pg_namespace";
-    if !message.windows(CLASS.len()).any(|window| window == CLASS.as_bytes()) {
-        return Vec::new();
+    let mut renamed = Renamed::default();
+    for change in serde_json::from_slice::<Message>(message).unwrap_or_default().changes {
+        match (change.class.as_str(), change.before, change.after) {
+            (SCHEMA, Some(State { name: Some(old) }), Some(State { name: Some(new) })) if old != new => {
+                renamed.schemas.push((old, new));
+            }
+            ("pg_class", None, Some(_)) => renamed.made.push(change.oid),
+            _ => {}
+        }
     }
-    // What cannot be read the applier will name.
-    let Ok(message) = serde_json::from_slice::<Message>(message) else { return Vec::new() };
-    let names = message.changes.into_iter().filter(|change| change.class == CLASS).filter_map(|change| {
-        let (old, new) = (change.before?.name?, change.after?.name?);
-        (old != new).then_some((old, new))
-    });
-    names.collect()
+    renamed
 }
 
 #[cfg(test)]
@@ -97,10 +131,13 @@ mod tests {
         };
         let (a, b) = (r#"{"name":"a","comment":null}"#, r#"{"name":"b"}"#);
         let changes = [schema(a, b), schema(a, a), schema("null", a), schema(b, "null"), schema(b, a)].join(",");
-        let message = format!(r#"{{"v":1,"changes":[{{"class":"pg_class","before":null,"after":{b}}},{changes}]}}"#);
+        let message =
+            format!(r#"{{"v":1,"changes":[{{"class":"pg_class","oid":5,"before":null,"after":{b}}},{changes}]}}"#);
         let pairs = [("a", "b"), ("b", "a")].map(|(old, new)| (old.to_owned(), new.to_owned()));
-        assert_eq!(renamed_schemas(message.as_bytes()), pairs);
-        assert_eq!(renamed_schemas(b"pg_namespace, and no JSON"), []);
+        assert!(may_rename(message.as_bytes()) && !may_rename(b"{}"));
+        let expected = Renamed { schemas: pairs.to_vec(), made: vec![5] };
+        assert_eq!(renamed_schemas(message.as_bytes()), expected);
+        assert_eq!(renamed_schemas(b"pg_namespace, and no JSON"), Renamed::default());
     }
 
     #[test]
@@ -123,6 +160,22 @@ mod tests {
 
     fn name(schema: &str) -> Name {
         (schema.to_owned(), "t".to_owned())
+    }
+
+    #[test]
+    fn descriptions_of_an_open_transaction_follow_and_count_for_others_from_its_commit_on() {
+        let renamed =
+            |old: &str, new: &str| Renamed { schemas: vec![(old.to_owned(), new.to_owned())], made: Vec::new() };
+        let mut stream = described(&[(7, "a")]);
+        stream.follow(&renamed("a", "b"));
+        assert!(stream.knows(RelationId(7)) && !stream.is_outdated(RelationId(7)));
+        let mut names = described(&[(7, "a"), (9, "c")]);
+        names.rename_schema("a");
+        assert!(names.is_outdated(RelationId(7)));
+        names.take(stream);
+        assert!(!names.is_outdated(RelationId(7)));
+        names.rename_schema("b");
+        assert!(names.is_outdated(RelationId(7)) && !names.is_outdated(RelationId(9)));
     }
 
     #[test]

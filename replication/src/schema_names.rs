@@ -20,26 +20,39 @@
 //! | before the rename's commit | after it | the new one |
 //! | after it | after it | as it says: the catalog has the new one |
 //!
+//! A relation that the transaction itself made keeps the name that its own message says. (What else such a transaction does
+//! to objects of the schema is told by the old name: docs/ddl.md.)
+//!
 //! Renames are kept in a file until no transaction can come any more that began before them (the slot's `restart_lsn`):
 //! the renamer may be in the log, and the open transaction be sent once more to a new process. A rename that was made while
-//! the capture was blind counts from the transaction that tells of it.
+//! the capture was blind counts from the transaction that tells of it, but not for relations that the same message tells of
+//! as new.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use decoder::Lsn;
+use decoder::{Lsn, RelationId};
 use serde::{Deserialize, Serialize};
 
-/// Old and new names of schemas, of one message: all at once, so that two may have exchanged theirs.
-pub(crate) type Renamed = Vec<(String, String)>;
+/// So many are no reason to look whether all are needed.
+const CROWDED: usize = 1000;
+
+/// Of one message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Renamed {
+    /// Old and new names of schemas: all at once, so that two may have exchanged theirs.
+    pub(crate) schemas: Vec<(String, String)>,
+    /// OIDs of relations that it tells of as new.
+    pub(crate) made: Vec<u32>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Rename {
     /// Where its transaction committed.
     at: u64,
-    names: Renamed,
+    what: Renamed,
 }
 
 /// The renames that a transaction may still come from before of.
@@ -48,6 +61,8 @@ pub(crate) struct SchemaNames {
     path: PathBuf,
     /// By position.
     renames: Vec<Rename>,
+    /// With more, some may not be needed any more.
+    crowded: usize,
 }
 
 impl SchemaNames {
@@ -61,7 +76,7 @@ impl SchemaNames {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        Ok(SchemaNames { path, renames })
+        Ok(SchemaNames { path, renames, crowded: CROWDED })
     }
 
     /// Where they are kept.
@@ -69,16 +84,21 @@ impl SchemaNames {
         &self.path
     }
 
-    /// No transaction is sent any more that began before this.
+    /// A new connection: no transaction is sent any more that began before the slot's `restart_lsn`, and everything that
+    /// ends after the log is sent again.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn forget_before(&mut self, restart_lsn: Lsn) -> io::Result<()> {
-        if self.renames.first().is_none_or(|rename| rename.at > restart_lsn.as_u64()) {
-            return Ok(());
-        }
-        self.renames.retain(|rename| rename.at > restart_lsn.as_u64());
-        self.write()
+    pub(crate) fn restart(&mut self, restart_lsn: Lsn, log_end: Lsn) -> io::Result<()> {
+        let count = self.renames.len();
+        self.renames.retain(|rename| restart_lsn.as_u64() < rename.at && rename.at < log_end.as_u64());
+        self.crowded = CROWDED.max(2 * self.renames.len());
+        if self.renames.len() < count { self.write() } else { Ok(()) }
+    }
+
+    /// How many there are, if that is so many that a new connection should look which of them are needed.
+    pub(crate) fn too_many(&self) -> Option<usize> {
+        Some(self.renames.len()).filter(|count| *count > self.crowded)
     }
 
     /// Takes what a transaction renamed, in the order of its messages. Durable when it returns, so that it is there
@@ -90,7 +110,7 @@ impl SchemaNames {
         let at = commit_lsn.as_u64();
         // It was sent before.
         self.renames.retain(|rename| rename.at != at);
-        self.renames.extend(renamed.iter().map(|names| Rename { at, names: names.clone() }));
+        self.renames.extend(renamed.iter().map(|what| Rename { at, what: what.clone() }));
         self.renames.sort_by_key(|rename| rename.at);
         self.write()
     }
@@ -100,12 +120,18 @@ impl SchemaNames {
         self.renames.is_empty()
     }
 
-    /// What a schema is called where a transaction commits that described it so for a change at `described`.
-    pub(crate) fn current<'a>(&'a self, schema: &'a str, described: Lsn, commit_lsn: Lsn) -> &'a str {
+    /// What a relation's schema is called where a transaction commits that described it so for a change at `described`.
+    pub(crate) fn current<'a>(
+        &'a self,
+        schema: &'a str,
+        relation: RelationId,
+        described: Lsn,
+        commit_lsn: Lsn,
+    ) -> &'a str {
         let is_between = |rename: &&Rename| described.as_u64() < rename.at && rename.at < commit_lsn.as_u64();
-        let renames = self.renames.iter().filter(is_between);
+        let renames = self.renames.iter().filter(is_between).filter(|rename| !rename.what.made.contains(&relation.0));
         renames.fold(schema, |name, rename| {
-            rename.names.iter().find(|(old, _)| old == name).map_or(name, |(_, new)| new.as_str())
+            rename.what.schemas.iter().find(|(old, _)| old == name).map_or(name, |(_, new)| new.as_str())
         })
     }
 
@@ -120,11 +146,15 @@ impl SchemaNames {
 }
 
 /// A Relation message that calls the relation's schema this; `None`: it does already, or is no such message.
-pub(crate) fn with_schema(message: &[u8], new_name: impl FnOnce(&str) -> Option<String>) -> Option<Vec<u8>> {
+pub(crate) fn with_schema(
+    message: &[u8],
+    new_name: impl FnOnce(&str, RelationId) -> Option<String>,
+) -> Option<Vec<u8>> {
     const ID: usize = 5;
+    let relation = RelationId(u32::from_be_bytes(message.get(1..ID)?.try_into().ok()?));
     let rest = message.get(ID..).filter(|_| message.first() == Some(&b'R'))?;
     let end = rest.iter().position(|byte| *byte == 0)?;
-    let name = new_name(std::str::from_utf8(&rest[..end]).ok()?)?;
+    let name = new_name(std::str::from_utf8(&rest[..end]).ok()?, relation)?;
     Some([&message[..ID], name.as_bytes(), &rest[end..]].concat())
 }
 
@@ -133,7 +163,8 @@ mod tests {
     use super::*;
 
     fn pairs(names: &[(&str, &str)]) -> Renamed {
-        names.iter().map(|(old, new)| ((*old).to_owned(), (*new).to_owned())).collect()
+        let schemas = names.iter().map(|(old, new)| ((*old).to_owned(), (*new).to_owned())).collect();
+        Renamed { schemas, made: vec![9] }
     }
 
     fn lsn(at: u64) -> Lsn {
@@ -147,7 +178,9 @@ mod tests {
         names.add(lsn(200), &[pairs(&[("b", "c")])]).expect("written");
         names.add(lsn(100), &[pairs(&[("a", "x")]), pairs(&[("x", "b")])]).expect("written");
         names.add(lsn(300), &[pairs(&[("c", "d"), ("d", "c")])]).expect("written");
-        let of = |described, commit| ["a", "c", "z"].map(|name| names.current(name, lsn(described), lsn(commit)));
+        let of = |described, commit| {
+            ["a", "c", "z"].map(|name| names.current(name, RelationId(7), lsn(described), lsn(commit)))
+        };
         assert_eq!(of(50, 90), ["a", "c", "z"], "committed before");
         assert_eq!(of(50, 100), ["a", "c", "z"], "the renamer itself");
         assert_eq!(of(50, 150), ["b", "c", "z"]);
@@ -155,6 +188,7 @@ mod tests {
         assert_eq!(of(50, 350), ["d", "d", "z"], "two that exchanged their names");
         assert_eq!(of(100, 350), ["a", "d", "z"], "by the catalog after the first");
         assert_eq!(of(310, 350), ["a", "c", "z"]);
+        assert_eq!(names.current("a", RelationId(9), lsn(50), lsn(350)), "a", "was made there, says the rename");
     }
 
     #[test]
@@ -169,9 +203,12 @@ mod tests {
         let mut again = SchemaNames::read(path.clone()).expect("read");
         assert_eq!(again.renames, names.renames);
         assert_eq!(again.renames.len(), 2);
-        again.forget_before(lsn(99)).expect("nothing to do");
+        again.restart(lsn(99), lsn(208)).expect("nothing to do");
         assert_eq!(again.renames.len(), 2);
-        again.forget_before(lsn(100)).expect("written");
+        again.restart(lsn(99), lsn(200)).expect("written");
+        assert_eq!(again.renames.len(), 1, "the second comes again");
+        again.add(lsn(200), &[pairs(&[("b", "c")])]).expect("written");
+        again.restart(lsn(100), lsn(208)).expect("written");
         assert_eq!(SchemaNames::read(path.clone()).expect("read").renames, again.renames);
         assert_eq!(again.renames.len(), 1);
         fs::write(&path, "{").expect("written");
@@ -181,11 +218,13 @@ mod tests {
     #[test]
     fn only_the_schema_of_a_description_is_replaced() {
         let message = b"R\0\0\0\x07old\0table\0d\0\0";
-        let renamed = with_schema(message, |name| (name == "old").then(|| "longer".to_owned()));
+        let renamed = with_schema(message, |name, relation| {
+            (relation == RelationId(7) && name == "old").then(|| "longer".to_owned())
+        });
         assert_eq!(renamed.as_deref(), Some(&b"R\0\0\0\x07longer\0table\0d\0\0"[..]));
-        assert_eq!(with_schema(message, |_| None), None);
-        assert_eq!(with_schema(b"I\0\0\0\x07old\0", |_| Some("new".to_owned())), None);
-        assert_eq!(with_schema(b"R\0\0\0\x07old", |_| Some("new".to_owned())), None);
-        assert_eq!(with_schema(b"R\0", |_| Some("new".to_owned())), None);
+        assert_eq!(with_schema(message, |_, _| None), None);
+        assert_eq!(with_schema(b"I\0\0\0\x07old\0", |_, _| Some("new".to_owned())), None);
+        assert_eq!(with_schema(b"R\0\0\0\x07old", |_, _| Some("new".to_owned())), None);
+        assert_eq!(with_schema(b"R\0", |_, _| Some("new".to_owned())), None);
     }
 }
