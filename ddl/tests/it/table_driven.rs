@@ -307,9 +307,9 @@ pub(crate) const CASES: &[Case] = &[
             "begin; alter table d36_m alter s type text collate \"C\", alter b type bigint; comment on statistics d36_s is 'c'; \
              alter table d36_n add own int; alter table d36_m alter b type int; commit",
             "alter table d36_m alter a type bigint; alter table d36_m drop column e, drop column f",
-            "create table d36_older (a bigint not null, b int, g timestamptz, s text collate \"C\", z int default 4); create table d36_younger (z int, \
-             y int) inherits (d36_m); alter table d36_older add y int; alter table d36_older inherit d36_younger; \
-             insert into d36_older values (1, 2, now())",
+            "create table d36_older (a bigint not null, b int, g timestamptz, s text collate \"C\", z int default 4); create \
+             table d36_younger (z int, y int) inherits (d36_m); alter table d36_older add y int; alter table d36_older \
+             inherit d36_younger; insert into d36_older values (1, 2, now())",
             "alter table d36_m add h int default 3; alter table d36_younger drop column z",
             "alter table d36_m drop column h; alter table only d36_younger drop column y",
         ],
