@@ -111,6 +111,7 @@ fn ticker(options: &Options, program: &Path, lab: &Lab) -> anyhow::Result<String
             EXECUTE format('CREATE ROLE role_%s', i);
             EXECUTE format('CREATE TABLE ticked_%s (id serial PRIMARY KEY, v text)', i);
             EXECUTE format('GRANT SELECT ON ticked_%s TO role_%s', i, i);
+            COMMIT;
         END LOOP; END$do$"
     ))?;
     let mut service = Service::without_target(program, lab, walcast::SETUP_SLOT, Transport::Unix)?;
