@@ -19,7 +19,9 @@ const NOT_BUILT_IN: &[&str] = &["0A000", "22023"];
 pub(super) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
     let Some(before) = turn.before.filter(|_| !is_typed(turn)) else { return Vec::new() };
     let gone = before.columns.iter().filter(|old| !turn.after.columns.iter().any(|column| column.num == old.num));
-    let there = gone.filter(|old| find(turn.now, &old.name).is_some_and(|now| !is_replaced(turn, before, now, old)));
+    // what is inherited is the parent's to drop
+    let is_own = |now: &Column, old: &Column| !now.inherited && !is_replaced(turn, before, now, old);
+    let there = gone.filter(|old| find(turn.now, &old.name).is_some_and(|now| is_own(now, old)));
     let mut there: Vec<_> = there.collect();
     there.sort_by_key(|old| old.generated.is_none());
     let sql = |old: &Column| format!("DROP COLUMN {}", quote::identifier(&old.name));
