@@ -58,8 +58,20 @@ impl<'a> Turn<'a> {
         if self.now.partition_key.is_some() { self.alter_table(what) } else { self.alter_only(what) }
     }
 
+    /// `ALTER TABLE … DROP` of a column or constraint. With `ONLY` where the source said so: what children had from their
+    /// parent is their own from then on, a column with all its values. `find` gives the part's number or OID in a state, and
+    /// whether it is that table's own.
+    pub(crate) fn drop_part<K: PartialEq>(&self, part: &str, find: impl Fn(&State) -> Option<(K, bool)>) -> Statement {
+        let is_left = |(before, after): (&State, &State)| match (find(before), find(after)) {
+            (Some((was, false)), Some((is, true))) => was == is,
+            _ => false,
+        };
+        let drop = format!("DROP {part}");
+        if self.changed_children().any(is_left) { self.alter_only(&drop) } else { self.alter_table(&drop) }
+    }
+
     /// The tables that inherit from this one as they were and as they are, as far as the source changed them.
-    pub(crate) fn changed_children(&self) -> impl Iterator<Item = (&'a State, &'a State)> {
+    fn changed_children(&self) -> impl Iterator<Item = (&'a State, &'a State)> {
         let parent = &self.after.identity;
         let both = self.message.changes.iter().filter_map(|change| change.before.as_ref().zip(change.after.as_ref()));
         both.filter(move |(_, after)| after.inherits.contains(parent))

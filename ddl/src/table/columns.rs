@@ -24,19 +24,11 @@ pub(super) fn drop(turn: &Turn<'_>) -> Vec<Statement> {
     let there = gone.filter(|old| find(turn.now, &old.name).is_some_and(|now| is_own(now, old)));
     let mut there: Vec<_> = there.collect();
     there.sort_by_key(|old| old.generated.is_none());
-    let sql = |old: &Column| format!("DROP COLUMN {}", quote::identifier(&old.name));
-    let statement = |old: &&&Column| match is_left_to_children(turn, old) {
-        true => turn.alter_only(&sql(old)),
-        false => turn.alter_table(&sql(old)),
+    let statement = |old: &&Column| {
+        let in_state = |state: &State| find(state, &old.name).map(|column| (column.num, column.local.unwrap_or(true)));
+        turn.drop_part(&format!("COLUMN {}", quote::identifier(&old.name)), in_state)
     };
-    there.iter().map(|old| statement(&old)).collect()
-}
-
-/// `ALTER TABLE ONLY … DROP COLUMN`: what children had from their parent is their own from then on, with all values.
-fn is_left_to_children(turn: &Turn<'_>, old: &Column) -> bool {
-    let of = |state: &'_ State| find(state, &old.name).map(|column| (column.num, column.local.unwrap_or(true)));
-    turn.changed_children()
-        .any(|(before, after)| matches!((of(before), of(after)), (Some((was, false)), Some((is, true))) if was == is))
+    there.iter().map(statement).collect()
 }
 
 /// Columns of a table of a type are the type's to change.

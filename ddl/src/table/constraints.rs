@@ -64,19 +64,11 @@ fn drop_all(turn: &Turn<'_>, constraints: Vec<&Constraint>) -> Vec<Statement> {
     let own = constraints.into_iter().filter(|constraint| constraint.local.unwrap_or(true));
     let mut own: Vec<_> = own.collect();
     own.sort_by_key(|constraint| (constraint.kind != "f", constraint.kind == "n"));
-    let sql = |constraint: &Constraint| format!("DROP CONSTRAINT {}", quote::identifier(&constraint.name));
-    let statement = |constraint: &&&Constraint| match is_left_to_children(turn, constraint) {
-        true => turn.alter_only(&sql(constraint)),
-        false => turn.alter_table(&sql(constraint)),
+    let statement = |gone: &&Constraint| {
+        let in_state = |state: &State| find(state, &gone.name).map(|found| (found.oid, found.local.unwrap_or(true)));
+        turn.drop_part(&format!("CONSTRAINT {}", quote::identifier(&gone.name)), in_state)
     };
-    own.iter().map(|constraint| statement(&constraint)).collect()
-}
-
-/// `ALTER TABLE ONLY … DROP CONSTRAINT`: what children had from their parent is their own from then on.
-fn is_left_to_children(turn: &Turn<'_>, gone: &Constraint) -> bool {
-    let of = |state: &'_ State| find(state, &gone.name).map(|found| (found.oid, found.local.unwrap_or(true)));
-    turn.changed_children()
-        .any(|(before, after)| matches!((of(before), of(after)), (Some((was, false)), Some((is, true))) if was == is))
+    own.iter().map(statement).collect()
 }
 
 pub(super) fn rename(turn: &Turn<'_>) -> Vec<Statement> {
