@@ -286,6 +286,20 @@ async fn an_idle_stream_lets_the_slot_advance() {
     assert_eq!(inserted(&log), [""; 0]);
 }
 
+/// F30: whoever waits for the service may drop the slot or start another service at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slot_is_free_when_the_stream_has_stopped() {
+    let fixture = Fixture::new("CREATE TABLE t (a int)");
+    // It is connected before: a new session would take longer than the walsender needs to end.
+    let session = Session::open(&fixture);
+    for _ in 0..5 {
+        let running = fixture.run().await;
+        running.catch_up(&fixture).await;
+        running.stop().await;
+        assert_eq!(session.sql("SELECT active FROM pg_replication_slots"), "f");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminated_walsender_loses_and_doubles_nothing() {
     let fixture = Fixture::new("CREATE TABLE t (a int PRIMARY KEY, filler text)");
@@ -474,15 +488,17 @@ impl Session {
         Session { child: child.into(), answers: answers.into() }
     }
 
-    /// Runs it and waits for its end.
-    fn sql(&self, text: &str) {
+    /// Runs it and waits for its end; gives what it printed.
+    fn sql(&self, text: &str) -> String {
         use std::io::{BufRead, Write};
         let mut child = self.child.borrow_mut();
         let stdin = child.stdin.as_mut().expect("piped");
         writeln!(stdin, "{text};\n\\echo done").expect("psql reads");
-        let mut line = String::new();
-        self.answers.borrow_mut().read_line(&mut line).expect("psql answers");
-        assert_eq!(line, "done\n");
+        let mut printed = String::new();
+        while !printed.ends_with("done\n") {
+            assert_ne!(self.answers.borrow_mut().read_line(&mut printed).expect("psql answers"), 0, "{printed}");
+        }
+        printed.trim_end_matches("done\n").trim_end().to_owned()
     }
 }
 

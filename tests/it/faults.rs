@@ -232,21 +232,6 @@ fn f30_sigterm_under_load_is_obeyed_at_once_and_frees_the_slot() {
 }
 
 #[test]
-fn f30_the_slot_is_free_when_a_quiet_service_has_ended() {
-    let mirror = Mirror::with(1, &[], SMALL_SEGMENTS);
-    mirror.everywhere("CREATE TABLE t (id int PRIMARY KEY)");
-    mirror.set_up();
-    for _ in 0..5 {
-        let service = mirror.run();
-        until("the service streams", SOON, || mirror.status()["source"]["state"] == "streaming");
-        service.sigterm();
-        assert_eq!(mirror.slot("active"), "f");
-    }
-    let service = mirror.run();
-    mirror.finish(service);
-}
-
-#[test]
 fn a_large_transaction_is_not_cut_off_by_the_walsenders_timeout() {
     let settings = [("wal_sender_timeout", "2s"), ("logical_decoding_work_mem", "64kB")];
     let mirror = Mirror::with(1, &settings, SMALL_SEGMENTS);
