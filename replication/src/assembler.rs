@@ -1,38 +1,35 @@
 //! pgoutput messages to whole committed transactions in the log.
 //!
 //! The table of what each message does is in ARCHITECTURE.md ("Transactions in progress"). State between messages:
-//! at most one transaction that arrives whole (`open`), any number of streamed ones (`streams`), the frame that is
-//! being filled, and a progress mark that waits to be written.
+//! at most one transaction that arrives whole (`open`), any number of streamed ones (`streams`), what relations were
+//! described as, and what the appender has not yet appended.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use decoder::{Change, Context, Lsn, Message, PgTimestamp, Relation, RelationId, Xid};
-use hashbrown::{HashMap, HashSet};
-use segment_log::{AppendError, FrameBuilder, Record, TransactionInfo, Writer};
+use hashbrown::HashMap;
+use segment_log::{TransactionInfo, Writer};
 use tokio_util::sync::CancellationToken;
 
+use crate::appender::Appender;
 use crate::chunk::{self, WalsenderMessage};
 use crate::error::ReplicationError;
+use crate::full_disk::is_full;
 use crate::keeper::{Keeper, Reading};
-use crate::names::{Name, Names, may_rename, renamed_schemas};
+use crate::names::{Name, Names};
 use crate::run::blocking;
-use crate::schema_names::{self, Renamed, SchemaNames};
-use crate::signature::{self, DIGITS};
+use crate::schema_names::SchemaNames;
+use crate::signature;
 use crate::spool::{Entry, Spool};
 use crate::status::{KINDS, Status};
+use crate::told::{Fate, Told};
 use crate::types::binary_safe;
 
 /// A transaction that arrives whole stays in memory up to this many bytes.
 const OPEN_MEMORY_MAX: usize = 1 << 20;
 /// Of each streamed transaction, at most this much is in memory.
 const STREAM_MEMORY_MAX: usize = 64 << 10;
-/// A progress mark is written at most this often: it costs an fsync.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a full disk is left alone before the next try.
-const DISK_FULL_PAUSE: Duration = Duration::from_millis(200);
-
 /// Descriptions of relations that one connection may bring, in bytes; then a new one begins, and everything of before is
 /// forgotten. A hundred thousand tables of ten columns take about 30 MB.
 const DESCRIPTIONS_MAX: usize = 64 << 20;
@@ -59,12 +56,9 @@ struct Stream {
     names: Names,
 }
 
-/// Turns messages into transactions and appends them; owns the log's writer.
+/// Turns messages into transactions and hands them to the appender.
 pub(crate) struct Assembler {
-    writer: Writer,
-    frame: FrameBuilder,
-    /// End of the last transaction or progress mark in the log or in `frame`.
-    end: Lsn,
+    appender: Appender,
     context: Context,
     binary: bool,
     relations: ColumnCounts,
@@ -80,11 +74,8 @@ pub(crate) struct Assembler {
     streams: HashMap<Xid, Stream>,
     in_stream: Option<Xid>,
     keeper: Keeper,
-    progress: Option<Lsn>,
-    progress_written: Instant,
     spool_dir: PathBuf,
     status: Arc<Status>,
-    shutdown: CancellationToken,
     /// How far into the source's WAL the messages have come.
     read: Lsn,
     decoded_bytes: u64,
@@ -101,9 +92,7 @@ impl Assembler {
         shutdown: CancellationToken,
     ) -> Assembler {
         Assembler {
-            end: writer.end_lsn(),
-            writer,
-            frame: FrameBuilder::new(),
+            appender: Appender::new(writer, Arc::clone(&status), shutdown),
             context: Context { protocol_version: 1, in_stream: false, parallel: false },
             binary: false,
             relations: ColumnCounts::new(),
@@ -117,11 +106,8 @@ impl Assembler {
             streams: HashMap::new(),
             in_stream: None,
             keeper,
-            progress: None,
-            progress_written: Instant::now(),
             spool_dir: spool_dir.to_owned(),
             status,
-            shutdown,
             read: Lsn::ZERO,
             decoded_bytes: 0,
             decoded_changes: [0; KINDS.len()],
@@ -144,14 +130,12 @@ impl Assembler {
         self.names = Names::default();
         self.undated.clear();
         self.described = 0;
-        self.writer.forget_relations();
         self.open = None;
         self.open_spool.clear();
         self.streams.clear();
         self.in_stream = None;
-        self.progress = None;
-        self.write()?;
-        let end = self.end;
+        self.appender.restart()?;
+        let end = self.appender.end();
         self.keep_names(|schemas| schemas.restart(restart_lsn, end))?;
         Ok(end)
     }
@@ -171,13 +155,13 @@ impl Assembler {
     fn write(&mut self) -> Result<(), ReplicationError> {
         self.status.add_decoded(std::mem::take(&mut self.decoded_bytes), std::mem::take(&mut self.decoded_changes));
         self.status.set_read(self.read);
-        self.append_frame()?;
-        self.append_progress()
+        self.appender.write()
     }
 
     /// Takes the payload of one CopyData message.
     pub(crate) fn take(&mut self, body: &[u8]) -> Result<(), ReplicationError> {
-        let message = chunk::parse(body).map_err(|source| ReplicationError::Walsender { after: self.end, source })?;
+        let message =
+            chunk::parse(body).map_err(|source| ReplicationError::Walsender { after: self.appender.end(), source })?;
         match message {
             WalsenderMessage::Data { start, payload } => {
                 self.read = self.read.max(start);
@@ -194,7 +178,7 @@ impl Assembler {
     fn pgoutput(&mut self, at: Lsn, payload: &[u8]) -> Result<(), ReplicationError> {
         self.decoded_bytes += payload.len() as u64;
         let message = decoder::decode(payload, self.context)
-            .map_err(|source| ReplicationError::Decode { after: self.end, source })?;
+            .map_err(|source| ReplicationError::Decode { after: self.appender.end(), source })?;
         match message {
             Message::Change { change, .. } => self.change(at, &change, payload),
             Message::Begin { commit_lsn, commit_time, xid } => self.begin(Open { xid, commit_lsn, commit_time }),
@@ -215,7 +199,7 @@ impl Assembler {
     }
 
     fn sequence(&self, what: String) -> ReplicationError {
-        ReplicationError::Sequence { after: self.end, what }
+        ReplicationError::Sequence { after: self.appender.end(), what }
     }
 
     // Transactions that arrive whole.
@@ -323,7 +307,7 @@ impl Assembler {
             }
             Change::Delete { relation, old } => self.check_row(xid, *relation, old.tuple().len()),
             Change::Truncate { relations, .. } => match relations.iter().find(|id| self.is_outdated(**id)) {
-                Some(&relation) => Err(ReplicationError::Renamed { after: self.end, relation }),
+                Some(&relation) => Err(ReplicationError::Renamed { after: self.appender.end(), relation }),
                 None => Ok(!relations.iter().all(|relation| self.is_own(*relation))),
             },
             // Other programs' messages are none of ours; neither is one that its transaction's fate does not touch.
@@ -353,12 +337,8 @@ impl Assembler {
         self.spool().date_descriptions(change);
     }
 
-    /// Where the current transaction's changes are kept.
     fn spool(&mut self) -> &mut Spool {
-        match self.in_stream.and_then(|xid| self.streams.get_mut(&xid)) {
-            Some(stream) => &mut stream.spool,
-            None => &mut self.open_spool,
-        }
+        spool_of(&mut self.streams, self.in_stream, &mut self.open_spool)
     }
 
     /// Takes a description; says whether the log keeps it.
@@ -406,7 +386,7 @@ impl Assembler {
     }
 
     fn check_row(&self, xid: Xid, relation: RelationId, got: usize) -> Result<bool, ReplicationError> {
-        let after = self.end;
+        let after = self.appender.end();
         if self.is_outdated(relation) {
             return Err(ReplicationError::Renamed { after, relation });
         }
@@ -423,7 +403,7 @@ impl Assembler {
     /// Appends a committed transaction, unless the log has it already.
     fn append(&mut self, info: TransactionInfo, spool: &mut Spool) -> Result<(), ReplicationError> {
         self.status.set_received(info.end_lsn);
-        if info.end_lsn <= self.end {
+        if info.end_lsn <= self.appender.end() {
             return Ok(());
         }
         if spool.is_empty() {
@@ -431,230 +411,89 @@ impl Assembler {
             return Ok(());
         }
         // Before anything of it is in the frame: the key may have to be read, and that may fail.
-        let told = if spool.has_messages() { blocking(|| self.judge(&info, spool))? } else { Told::default() };
+        let told = if spool.has_messages() { blocking(|| self.read_messages(&info, spool))? } else { Told::default() };
         if !told.renamed.is_empty() {
             self.keep_names(|schemas| schemas.add(info.commit_lsn, &told.renamed))?;
         }
-        self.frame.begin(&info);
+        self.appender.begin(&info);
         if spool.file_bytes() > 0 {
             blocking(|| self.replay(&info, spool, &told))?
         } else {
             self.replay(&info, spool, &told)?
         }
-        self.frame.commit();
-        self.end = info.end_lsn;
-        self.progress = None;
+        self.appender.commit(info.end_lsn)?;
         for renamed in &told.renamed {
             renamed.schemas.iter().for_each(|(old, _)| self.names.rename_schema(old));
             self.streams.values_mut().for_each(|stream| stream.names.follow(renamed));
         }
-        if self.frame.is_full() { self.append_frame() } else { Ok(()) }
+        Ok(())
     }
 
-    /// What a transaction's messages say.
-    fn judge(&mut self, info: &TransactionInfo, spool: &mut Spool) -> Result<Told, ReplicationError> {
-        let mut told = Told::default();
-        let open_over_renames = !self.schemas.is_empty();
-        let (keeper, after) = (&mut self.keeper, self.end);
-        spool.replay(|_, message| {
-            if message.first() == Some(&b'M') {
-                let (fate, content) = fate(keeper, info, message, after)?;
-                told.fates.push(fate);
-                if fate == Fate::Verified && (open_over_renames || may_rename(content)) {
-                    let renamed = renamed_schemas(content);
-                    told.made.extend(renamed.made.iter().copied().map(RelationId));
-                    told.renamed.extend(Some(renamed).filter(|renamed| !renamed.schemas.is_empty()));
-                }
-            }
-            Ok::<_, ReplicationError>(())
-        })?;
-        Ok(told)
+    fn read_messages(&mut self, info: &TransactionInfo, spool: &mut Spool) -> Result<Told, ReplicationError> {
+        let renames_known = !self.schemas.is_empty();
+        Told::read(&mut self.keeper, info, spool, renames_known, self.appender.end())
     }
 
     fn replay(&mut self, info: &TransactionInfo, spool: &mut Spool, told: &Told) -> Result<(), ReplicationError> {
+        let Assembler { appender, schemas, .. } = self;
         let mut fates = told.fates.iter();
         // Most often no schema was renamed, and no description is to be looked at.
-        let described = if self.schemas.is_empty() { Vec::new() } else { spool.described().to_vec() };
-        let mut described = described.into_iter();
-        spool.replay(|relation, message| {
-            match message.first() {
-                Some(b'M') => match fates.next() {
-                    Some(Fate::Marker) => self.frame.push(Record { relation, payload: message }),
-                    Some(Fate::Verified) => self.frame.push_message(message),
-                    Some(Fate::Dropped) | None => {}
-                },
-                Some(b'R') => {
-                    let at =
-                        described.next().filter(|_| relation.is_none_or(|relation| !told.made.contains(&relation)));
-                    let renamed = at.and_then(|at| self.renamed(message, at, info.commit_lsn));
-                    push(&mut self.frame, relation, renamed.as_deref().unwrap_or(message));
-                }
-                _ => push(&mut self.frame, relation, message),
+        let mut described = if schemas.is_empty() { Vec::new() } else { spool.described().to_vec() }.into_iter();
+        spool.replay(|relation, message| match message.first() {
+            Some(b'M') => match fates.next() {
+                Some(Fate::Marker) => appender.push(relation, message),
+                Some(Fate::Verified) => appender.push_message(message),
+                Some(Fate::Dropped) | None => Ok(()),
+            },
+            Some(b'R') => {
+                let at = described.next().filter(|_| relation.is_none_or(|relation| !told.made.contains(&relation)));
+                let renamed = at.and_then(|at| schemas.brought_up_to_date(message, at, info.commit_lsn));
+                appender.push(relation, renamed.as_deref().unwrap_or(message))
             }
-            if self.frame.is_full() { self.append_piece() } else { Ok(()) }
+            _ => appender.push(relation, message),
         })
     }
 
-    /// Appends in the middle of a transaction, which may be so large that a stopping service can't wait for its end: the
-    /// next start cuts off what is there of it, and the server sends it again.
-    fn append_piece(&mut self) -> Result<(), ReplicationError> {
-        if self.shutdown.is_cancelled() { Err(ReplicationError::Stopped) } else { self.append_frame() }
-    }
-
-    /// The description for a change at `at` with the schema's name of now, if that is another.
-    fn renamed(&self, message: &[u8], at: Lsn, commit_lsn: Lsn) -> Option<Vec<u8>> {
-        schema_names::with_schema(message, |schema, relation| {
-            let current = self.schemas.current(schema, relation, at, commit_lsn);
-            (current != schema).then(|| current.to_owned())
-        })
-    }
-
-    /// Changes what is kept of renamed schemas; waits while the disk is full.
+    /// Changes what is kept of renamed schemas.
     fn keep_names(
         &mut self,
         mut work: impl FnMut(&mut SchemaNames) -> std::io::Result<()>,
     ) -> Result<(), ReplicationError> {
-        loop {
-            match blocking(|| work(&mut self.schemas)) {
-                Ok(()) => {
-                    self.disk_full(None);
-                    return Ok(());
-                }
-                Err(error) if is_disk_full(&error) => self.pause_on_full_disk(&error)?,
-                Err(source) => {
-                    return Err(ReplicationError::SchemaNames { path: self.schemas.path().to_owned(), source });
-                }
-            }
-        }
+        let Assembler { appender, schemas, .. } = self;
+        let work = || {
+            let done = blocking(|| work(schemas));
+            done.map_err(|source| ReplicationError::SchemaNames { path: schemas.path().to_owned(), source })
+        };
+        let no_room = |error: &_| matches!(error, ReplicationError::SchemaNames { source, .. } if is_full(source));
+        appender.disk.until_room(work, no_room)
     }
 
-    fn append_frame(&mut self) -> Result<(), ReplicationError> {
-        // An open transaction stays in the builder: it is not empty after an append.
-        let mut appended = self.frame.is_empty();
-        while !appended {
-            let result = self.writer.append(&mut self.frame);
-            appended = self.unless_disk_full(result)?;
-        }
-        Ok(())
+    /// Moves what the current transaction has in memory to its file.
+    fn write_out(&mut self) -> Result<(), ReplicationError> {
+        let Assembler { appender, streams, in_stream, open_spool, .. } = self;
+        let spool = spool_of(streams, *in_stream, open_spool);
+        appender.disk.until_room(|| spool.write_out(), |error| is_full(&error.source))
     }
 
     /// Everything that committed before `lsn` has been sent. It becomes the log's end only while nothing is under way.
     fn offer_progress(&mut self, lsn: Lsn) {
         if self.open.is_none() && self.streams.is_empty() {
             self.status.set_received(lsn);
-            self.progress = (lsn > self.end).then_some(lsn);
+            self.appender.offer_progress(lsn);
         }
-    }
-
-    fn append_progress(&mut self) -> Result<(), ReplicationError> {
-        while let Some(lsn) = self.progress
-            && self.progress_written.elapsed() >= PROGRESS_INTERVAL
-        {
-            let appended = self.writer.append_progress(lsn);
-            if self.unless_disk_full(appended)? {
-                self.end = lsn;
-                self.progress = None;
-                self.progress_written = Instant::now();
-            }
-        }
-        Ok(())
-    }
-
-    /// `Ok(false)` after a pause when the disk is full: the same is to be tried again.
-    fn unless_disk_full(&mut self, appended: Result<(), AppendError>) -> Result<bool, ReplicationError> {
-        match appended {
-            Ok(()) => {
-                self.disk_full(None);
-                Ok(true)
-            }
-            Err(error @ AppendError::DiskFull { .. }) => self.pause_on_full_disk(&error).map(|()| false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Moves what the current transaction has in memory to its file; waits while the disk is full.
-    fn write_out(&mut self) -> Result<(), ReplicationError> {
-        loop {
-            match self.spool().write_out() {
-                Ok(()) => {
-                    self.disk_full(None);
-                    return Ok(());
-                }
-                Err(error) if is_disk_full(&error.source) => self.pause_on_full_disk(&error)?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn pause_on_full_disk(&mut self, error: &dyn std::fmt::Display) -> Result<(), ReplicationError> {
-        self.disk_full(Some(error));
-        blocking(|| std::thread::sleep(DISK_FULL_PAUSE));
-        if self.shutdown.is_cancelled() { Err(ReplicationError::Stopped) } else { Ok(()) }
-    }
-
-    fn disk_full(&self, error: Option<&dyn std::fmt::Display>) {
-        match (error, self.status.disk_full()) {
-            (Some(error), false) => {
-                tracing::error!(%error, "the log's disk is full: the stream waits, nothing is lost")
-            }
-            (None, true) => tracing::info!("the log's disk has room again"),
-            _ => {}
-        }
-        self.status.set_disk_full(error.is_some());
     }
 }
 
-/// What a transaction's messages say.
-#[derive(Debug, Default)]
-struct Told {
-    /// What becomes of each.
-    fates: Vec<Fate>,
-    renamed: Vec<Renamed>,
-    /// Relations that it made, if any schema was renamed meanwhile.
-    made: HashSet<RelationId>,
-}
-
-/// What becomes of a message with walcast's prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It is empty. The log keeps it, so that its transaction has an end to wait for.
-    Marker,
-    /// It is the capture's.
-    Verified,
-    /// Somebody else wrote it.
-    Dropped,
-}
-
-/// What becomes of a message, and what it says after its signature, if that is right.
-fn fate<'a>(
-    keeper: &mut Keeper,
-    info: &TransactionInfo,
-    message: &'a [u8],
-    after: Lsn,
-) -> Result<(Fate, &'a [u8]), ReplicationError> {
-    match decoder::decode_change(message).map_err(|source| ReplicationError::Decode { after, source })? {
-        Change::Message { content: [], .. } => Ok((Fate::Marker, &[])),
-        Change::Message { content, .. } if keeper.admits(content, info)? => {
-            Ok((Fate::Verified, content.get(DIGITS..).unwrap_or_default()))
-        }
-        _ => Ok((Fate::Dropped, &[])),
+/// Where the current transaction's changes are kept.
+fn spool_of<'a>(
+    streams: &'a mut HashMap<Xid, Stream>,
+    in_stream: Option<Xid>,
+    open_spool: &'a mut Spool,
+) -> &'a mut Spool {
+    match in_stream.and_then(|xid| streams.get_mut(&xid)) {
+        Some(stream) => &mut stream.spool,
+        None => open_spool,
     }
-}
-
-/// One change into the frame, told by its kind.
-fn push(frame: &mut FrameBuilder, relation: Option<RelationId>, message: &[u8]) {
-    match (message.first(), relation) {
-        (Some(b'R'), Some(relation)) => frame.describe(relation, message),
-        (Some(b'T'), _) => match decoder::decode_change(message) {
-            Ok(Change::Truncate { relations, .. }) => frame.push_truncate(&relations, message),
-            other => unreachable!("a truncate that was decoded before: {other:?}"),
-        },
-        _ => frame.push(Record { relation, payload: message }),
-    }
-}
-
-fn is_disk_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::schema_names::Renamed;
 use crate::signature::tests::{key, signed};
 
 const CONTEXT: Context = Context { protocol_version: 3, in_stream: false, parallel: false };
@@ -52,7 +53,7 @@ fn assembler_and_log(dir: &Path) -> (Assembler, segment_log::Log) {
         on_sync: Arc::new(|_| ()),
     };
     let (writer, log) = segment_log::open(options).expect("log opens");
-    let keeper = Keeper::new(Box::new(|| panic!("the key is known")), Arc::default());
+    let keeper = Keeper::new(Box::new(|| panic!("the key is known")), Arc::default(), CancellationToken::new());
     let schemas = SchemaNames::read(dir.join("renamed_schemas")).expect("names");
     let mut assembler = Assembler::new(writer, dir, schemas, keeper, Arc::default(), CancellationToken::new());
     assembler.restart(CONTEXT, true, known(), Lsn::ZERO).expect("restarts");
@@ -166,10 +167,10 @@ fn f30_a_stop_does_not_wait_for_the_end_of_a_large_transaction() {
     for _ in 0..40 {
         assembler.take(&insert(100_000)).expect("taken");
     }
-    assembler.shutdown.cancel();
+    assembler.appender.stop();
     let stopped = assembler.take(&commit(0x3000));
     assert!(matches!(stopped, Err(ReplicationError::Stopped)), "{stopped:?}");
-    assert_eq!(assembler.end, Lsn::from_u64(0x2008));
+    assert_eq!(assembler.appender.end(), Lsn::from_u64(0x2008));
 }
 
 #[test]

@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 use connection::{Conninfo, Wire};
 use decoder::{Lsn, Xid};
 use segment_log::TransactionInfo;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::ReplicationError;
-use crate::run::blocking;
+use crate::run::{blocking, pause};
 use crate::signature::{Key, Unverified};
 use crate::status::Status;
 use crate::{source, walsender};
@@ -54,12 +55,13 @@ pub(crate) struct Keeper {
     read_at: Instant,
     read: ReadKey,
     status: Arc<Status>,
+    shutdown: CancellationToken,
     warned: Option<Instant>,
 }
 
 impl Keeper {
-    pub(crate) fn new(read: ReadKey, status: Arc<Status>) -> Keeper {
-        Keeper { reading: Reading::none(), read_at: Instant::now(), read, status, warned: None }
+    pub(crate) fn new(read: ReadKey, status: Arc<Status>, shutdown: CancellationToken) -> Keeper {
+        Keeper { reading: Reading::none(), read_at: Instant::now(), read, status, shutdown, warned: None }
     }
 
     /// Takes the key that a new connection has read.
@@ -89,7 +91,7 @@ impl Keeper {
     fn read_again(&mut self) -> Result<(), ReplicationError> {
         let early = AGAIN_AFTER.saturating_sub(self.read_at.elapsed());
         let reading = blocking(|| {
-            std::thread::sleep(early);
+            pause(early, &self.shutdown)?;
             (self.read)()
         })?;
         self.take(reading);
@@ -188,7 +190,7 @@ mod tests {
     fn keeper(next: Vec<Reading>) -> Keeper {
         let next = Mutex::new(next.into_iter());
         let read = move || next.lock().expect("no panic").next().ok_or(ReplicationError::StreamEnded);
-        Keeper::new(Box::new(read), Arc::default())
+        Keeper::new(Box::new(read), Arc::default(), CancellationToken::new())
     }
 
     fn counts(keeper: &Keeper) -> (u64, u64) {
@@ -212,6 +214,14 @@ mod tests {
         assert_eq!(counts(&keeper), (0, 3));
         assert!(keeper.admits(&signed(&key(1), JSON), &info(100)).is_err(), "it cannot be read: nothing is dropped");
         assert_eq!(counts(&keeper), (0, 3));
+    }
+
+    #[test]
+    fn a_stopping_service_does_not_wait_for_the_next_reading() {
+        let mut keeper = keeper(vec![reading(None, 100)]);
+        keeper.shutdown.cancel();
+        let judged = keeper.admits(&signed(&key(1), JSON), &info(50));
+        assert!(matches!(judged, Err(ReplicationError::Stopped)), "{judged:?}");
     }
 
     #[test]

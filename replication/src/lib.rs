@@ -27,10 +27,12 @@
 //!
 //! Not here: what a target does with a change (`applier`), how a frame lies on disk (`segment_log`).
 
+mod appender;
 mod assembler;
 mod chunk;
 mod error;
 mod feedback;
+mod full_disk;
 mod keeper;
 mod names;
 mod receiver;
@@ -41,6 +43,7 @@ mod snapshot;
 mod source;
 mod spool;
 mod status;
+mod told;
 mod types;
 mod walsender;
 

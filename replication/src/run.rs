@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use connection::Conninfo;
 use decoder::Lsn;
@@ -47,7 +47,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ReplicationError> {
     let spool_dir = spool::prepare_directory(&options.dir)?;
-    let keeper = Keeper::new(keeper::over_new_connection(options.conninfo.clone()), status.clone());
+    let keeper = Keeper::new(keeper::over_new_connection(options.conninfo.clone()), status.clone(), shutdown.clone());
     let path = options.dir.join("renamed_schemas");
     let schemas = SchemaNames::read(path.clone()).map_err(|source| ReplicationError::SchemaNames { path, source })?;
     let assembler = Assembler::new(writer, &spool_dir, schemas, keeper, status.clone(), shutdown.clone());
@@ -67,6 +67,23 @@ pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
         Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
     }
+}
+
+/// Waits on this thread, in steps so short that a stopping service does not wait for it.
+///
+/// # Errors
+/// [`ReplicationError::Stopped`]: the service is stopping.
+pub(crate) fn pause(pause: Duration, shutdown: &CancellationToken) -> Result<(), ReplicationError> {
+    const STEP: Duration = Duration::from_millis(50);
+    let end = Instant::now() + pause;
+    while !shutdown.is_cancelled() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(STEP));
+    }
+    Err(ReplicationError::Stopped)
 }
 
 /// Connects again and again until the shutdown or a definite error.

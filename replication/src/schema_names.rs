@@ -135,6 +135,15 @@ impl SchemaNames {
         })
     }
 
+    /// A Relation message for a change at `described` with the schema's name where its transaction commits; `None` where
+    /// that is the one it has.
+    pub(crate) fn brought_up_to_date(&self, message: &[u8], described: Lsn, commit_lsn: Lsn) -> Option<Vec<u8>> {
+        with_schema(message, |schema, relation| {
+            let current = self.current(schema, relation, described, commit_lsn);
+            (current != schema).then(|| current.to_owned())
+        })
+    }
+
     fn write(&self) -> io::Result<()> {
         let new = self.path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -146,10 +155,7 @@ impl SchemaNames {
 }
 
 /// A Relation message that calls the relation's schema this; `None`: it does already, or is no such message.
-pub(crate) fn with_schema(
-    message: &[u8],
-    new_name: impl FnOnce(&str, RelationId) -> Option<String>,
-) -> Option<Vec<u8>> {
+fn with_schema(message: &[u8], new_name: impl FnOnce(&str, RelationId) -> Option<String>) -> Option<Vec<u8>> {
     const ID: usize = 5;
     let relation = RelationId(u32::from_be_bytes(message.get(1..ID)?.try_into().ok()?));
     let rest = message.get(ID..).filter(|_| message.first() == Some(&b'R'))?;
