@@ -17,9 +17,16 @@ pub struct ReadHalf {
     pub(crate) stream: tokio::io::ReadHalf<Stream>,
     pub(crate) buffer: BytesMut,
     pub(crate) at: Endpoint,
+    pub(crate) unix: bool,
 }
 
 impl ReadHalf {
+    /// Whether the socket is a Unix one: it holds some hundred small messages, where TCP's buffers hold megabytes.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.unix
+    }
+
     /// Waits for bytes and appends them to the buffer; the number of new bytes, never 0. Cancel-safe.
     ///
     /// # Errors

@@ -185,9 +185,10 @@ impl Wire {
     #[must_use]
     pub fn into_parts(mut self) -> (ReadHalf, WriteHalf) {
         self.release();
+        let unix = matches!(self.stream, Stream::Unix(_));
         let (reader, writer) = tokio::io::split(self.stream);
         (
-            ReadHalf { stream: reader, buffer: self.input, at: self.at.clone() },
+            ReadHalf { stream: reader, buffer: self.input, at: self.at.clone(), unix },
             WriteHalf { stream: writer, out: self.out, unflushed: self.unflushed, at: self.at },
         )
     }

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use decoder::{Change, Context, Lsn, Message, PgTimestamp, Relation, RelationId, Xid};
 use hashbrown::HashMap;
@@ -78,6 +79,10 @@ pub(crate) struct Assembler {
     status: Arc<Status>,
     /// How far into the source's WAL the messages have come.
     read: Lsn,
+    /// When the last message was sent, by the source's clock.
+    sent_at: PgTimestamp,
+    /// How long after its commit the last transaction was sent.
+    lateness: Duration,
     decoded_bytes: u64,
     decoded_changes: [u64; KINDS.len()],
 }
@@ -109,6 +114,8 @@ impl Assembler {
             spool_dir: spool_dir.to_owned(),
             status,
             read: Lsn::ZERO,
+            sent_at: PgTimestamp(0),
+            lateness: Duration::ZERO,
             decoded_bytes: 0,
             decoded_changes: [0; KINDS.len()],
         }
@@ -158,13 +165,20 @@ impl Assembler {
         self.appender.write()
     }
 
+    /// How far behind the source's commits the stream is: from the last transaction's commit to its being sent, both by
+    /// the source's clock. (On a standby, commits are dated by the primary's.)
+    pub(crate) fn lateness(&self) -> Duration {
+        self.lateness
+    }
+
     /// Takes the payload of one CopyData message.
     pub(crate) fn take(&mut self, body: &[u8]) -> Result<(), ReplicationError> {
         let message =
             chunk::parse(body).map_err(|source| ReplicationError::Walsender { after: self.appender.end(), source })?;
         match message {
-            WalsenderMessage::Data { start, payload } => {
+            WalsenderMessage::Data { start, sent_at, payload } => {
                 self.read = self.read.max(start);
+                self.sent_at = sent_at;
                 self.pgoutput(start, payload)
             }
             WalsenderMessage::Keepalive { end, .. } => {
@@ -403,6 +417,8 @@ impl Assembler {
     /// Appends a committed transaction, unless the log has it already.
     fn append(&mut self, info: TransactionInfo, spool: &mut Spool) -> Result<(), ReplicationError> {
         self.status.set_received(info.end_lsn);
+        let micros = self.sent_at.0.saturating_sub(info.commit_time.0);
+        self.lateness = Duration::from_micros(u64::try_from(micros).unwrap_or_default());
         if info.end_lsn <= self.appender.end() {
             return Ok(());
         }

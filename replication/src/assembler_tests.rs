@@ -106,6 +106,25 @@ fn x08_a_message_reaches_the_log_only_in_the_transaction_it_was_signed_for() {
     assert_eq!(found, [("RIMI", true), ("I", false), ("M", false)].map(|(tags, flag)| (tags.to_owned(), flag)));
 }
 
+#[test]
+fn lateness_is_from_the_last_commit_to_its_being_sent_by_the_sources_clock() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut assembler = assembler(dir.path());
+    // Begin has the commit's time behind the position.
+    let begin = |commit_time: u64| {
+        message(&[b"B", &0x2000_u64.to_be_bytes(), &commit_time.to_be_bytes(), &1_u32.to_be_bytes()])
+    };
+    let sent = |mut message: Vec<u8>, at: u64| {
+        message[17..25].copy_from_slice(&at.to_be_bytes());
+        message
+    };
+    for (commit_time, sent_at, late_by) in [(1_000, 8_000, 7_000), (9_000, 8_000, 0), (u64::MAX, 0, 1)] {
+        assembler.take(&begin(commit_time)).expect("taken");
+        assembler.take(&sent(commit(0x2000), sent_at)).expect("taken");
+        assert_eq!(assembler.lateness(), Duration::from_micros(late_by), "{commit_time} {sent_at}");
+    }
+}
+
 /// A message of a stream, as the server sends it: with the transaction's xid, whatever subtransaction wrote it.
 fn streamed(content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).expect("short").to_be_bytes();

@@ -9,6 +9,8 @@ pub(crate) enum WalsenderMessage<'a> {
     Data {
         /// Position of the change in the WAL; 0/0 for messages that are not of one record.
         start: Lsn,
+        /// By the source's clock.
+        sent_at: PgTimestamp,
         /// pgoutput's bytes.
         payload: &'a [u8],
     },
@@ -54,7 +56,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<WalsenderMessage<'_>, WalsenderError>
     match tag {
         b'w' => {
             let payload = rest.get(24..).ok_or(WalsenderError::Truncated { tag, expected: 25, got: body.len() })?;
-            Ok(WalsenderMessage::Data { start: Lsn::from_u64(word(0, 25)?), payload })
+            let sent_at = PgTimestamp(word(2, 25)?.cast_signed());
+            Ok(WalsenderMessage::Data { start: Lsn::from_u64(word(0, 25)?), sent_at, payload })
         }
         b'k' => {
             let reply = rest.get(16).ok_or(WalsenderError::Truncated { tag, expected: 18, got: body.len() })?;
@@ -93,13 +96,14 @@ mod tests {
     use super::*;
 
     fn data(payload: &[u8]) -> Vec<u8> {
-        [&b"w"[..], &0x10_u64.to_be_bytes(), &0x20_u64.to_be_bytes(), &0_u64.to_be_bytes(), payload].concat()
+        [&b"w"[..], &0x10_u64.to_be_bytes(), &0x20_u64.to_be_bytes(), &7_u64.to_be_bytes(), payload].concat()
     }
 
     #[test]
     fn a_data_message_gives_its_payload() {
         let body = data(b"Bxyz");
-        assert_eq!(parse(&body), Ok(WalsenderMessage::Data { start: Lsn::from_u64(0x10), payload: b"Bxyz" }));
+        let expected = WalsenderMessage::Data { start: Lsn::from_u64(0x10), sent_at: PgTimestamp(7), payload: b"Bxyz" };
+        assert_eq!(parse(&body), Ok(expected));
     }
 
     #[test]
