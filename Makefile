@@ -31,7 +31,7 @@ check: setup ## format, clippy, licences and sources of dependencies
 bench: setup ## measure beside native logical replication, into bench/RESULTS.md
 	bench/run.sh
 
-bench-quick: setup ## one round of every part in small, written nowhere
+bench-quick: setup ## one small round of drain, backlog, latency and ddl, written nowhere; two minutes once built
 	bench/run.sh --quick
 
 bench-micro: ## decoding, the log and netting, each by itself

@@ -12,7 +12,7 @@ use crate::walcast;
 use crate::workload::Workload;
 
 pub(crate) fn measure(options: &Options, sides: &[Side], report: &mut Report) -> anyhow::Result<()> {
-    for &workload in &options.workload {
+    for &workload in options.workloads() {
         let lab = Lab::start(workload)?;
         if let Some(program) = sides.iter().find_map(Side::walcast_program) {
             walcast::set_up(program, &lab)?;

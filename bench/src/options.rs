@@ -22,15 +22,16 @@ pub(crate) struct Options {
     /// Multiplies the number of transactions and the seconds of the latency test.
     #[arg(long, value_name = "FACTOR", value_parser = positive)]
     scale: Option<f64>,
-    /// One round at a twentieth of the size by tcp, not written to a file unless --out says so.
+    /// One round at a twentieth of the size by tcp, not written to a file unless --out says so. Without a measurement: drain,
+    /// backlog, latency and ddl, in less than two minutes on 2 cores.
     #[arg(long)]
     quick: bool,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Workloads of the backlog.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "insert,pgbench,scattered,huge")]
-    pub(crate) workload: Vec<Workload>,
+    /// Workloads of the backlog. Default: all of them; a quick run takes all but huge.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    workload: Vec<Workload>,
     /// Numbers of targets of the backlog. Default: 1, 4 and 8; a quick run takes 1, and 8 with pgbench.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=8))]
     targets: Vec<u32>,
@@ -83,7 +84,16 @@ const RESULT_FILE: &str = "bench/RESULTS.md";
 
 impl Options {
     pub(crate) fn wants(&self, measurement: Measurement) -> bool {
-        self.measurement == Measurement::All || self.measurement == measurement
+        let long = matches!(measurement, Measurement::Copy | Measurement::CopyLag | Measurement::Horizon);
+        self.measurement == measurement || (self.measurement == Measurement::All && !(self.quick && long))
+    }
+
+    pub(crate) fn workloads(&self) -> &[Workload] {
+        match self.workload.as_slice() {
+            [] if self.quick => &[Workload::Insert, Workload::Pgbench, Workload::Scattered],
+            [] => Workload::value_variants(),
+            chosen => chosen,
+        }
     }
 
     pub(crate) fn rounds(&self) -> usize {
@@ -183,7 +193,13 @@ mod tests {
     fn a_quick_run_is_small_and_leaves_the_results_alone() {
         let quick = Options::parse_from(["bench", "--quick"]);
         assert_eq!((quick.rounds(), quick.scaled(300_000), quick.result_file()), (1, 15_000, None));
+        assert!(quick.wants(Measurement::Ddl) && !quick.wants(Measurement::Copy));
+        assert!(!quick.workloads().contains(&Workload::Huge));
+        let quick_copy = Options::parse_from(["bench", "--quick", "--workload", "huge", "copy"]);
+        assert!(quick_copy.wants(Measurement::Copy) && !quick_copy.wants(Measurement::Drain));
+        assert_eq!(quick_copy.workloads(), [Workload::Huge]);
         let full = Options::parse_from(["bench", "drain"]);
+        assert_eq!(full.workloads().len(), 4);
         assert_eq!((full.rounds(), full.scaled(300_000)), (5, 300_000));
         assert_eq!(full.result_file(), Some(PathBuf::from("bench/RESULTS.md")));
         assert!(full.wants(Measurement::Drain) && !full.wants(Measurement::Latency));
