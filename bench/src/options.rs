@@ -22,8 +22,8 @@ pub(crate) struct Options {
     /// Multiplies the number of transactions and the seconds of the latency test.
     #[arg(long, value_name = "FACTOR", value_parser = positive)]
     scale: Option<f64>,
-    /// One round at a twentieth of the size by tcp, not written to a file unless --out says so. Without a measurement: drain,
-    /// backlog, latency and ddl, in less than two minutes on 2 cores.
+    /// One round at a twentieth of the size by tcp, not written to a file unless --out says so. All of it is then
+    /// drain, backlog, latency and ddl, in less than two minutes on 2 cores.
     #[arg(long)]
     quick: bool,
     /// The file to write.

@@ -81,6 +81,8 @@ pub(crate) struct Assembler {
     read: Lsn,
     /// When the last message was sent, by the source's clock.
     sent_at: PgTimestamp,
+    /// The next transaction to end came to the source by replication.
+    has_origin: bool,
     /// How long after its commit the last transaction was sent.
     lateness: Duration,
     decoded_bytes: u64,
@@ -115,6 +117,7 @@ impl Assembler {
             status,
             read: Lsn::ZERO,
             sent_at: PgTimestamp(0),
+            has_origin: false,
             lateness: Duration::ZERO,
             decoded_bytes: 0,
             decoded_changes: [0; KINDS.len()],
@@ -141,6 +144,9 @@ impl Assembler {
         self.open_spool.clear();
         self.streams.clear();
         self.in_stream = None;
+        self.has_origin = false;
+        self.lateness = Duration::ZERO;
+        self.show_progress();
         self.appender.restart()?;
         let end = self.appender.end();
         self.keep_names(|schemas| schemas.restart(restart_lsn, end))?;
@@ -149,7 +155,8 @@ impl Assembler {
 
     /// The socket has nothing more just now: what is complete goes to the log.
     pub(crate) fn settle(&mut self) -> Result<(), ReplicationError> {
-        self.write()?;
+        self.show_progress();
+        self.appender.write()?;
         // Not before the transaction that brought them is in the log, or it would never get there.
         match (self.described, self.schemas.too_many()) {
             _ if self.open.is_some() => Ok(()),
@@ -159,14 +166,15 @@ impl Assembler {
         }
     }
 
-    fn write(&mut self) -> Result<(), ReplicationError> {
+    fn show_progress(&mut self) {
         self.status.add_decoded(std::mem::take(&mut self.decoded_bytes), std::mem::take(&mut self.decoded_changes));
         self.status.set_read(self.read);
-        self.appender.write()
     }
 
     /// How far behind the source's commits the stream is: from the last transaction's commit to its being sent, both by
-    /// the source's clock. (On a standby, commits are dated by the primary's.)
+    /// the source's clock. It includes the commit's own way to the source's disk, and on a standby the way there from the
+    /// primary, whose clock dates commits. One that came to the source by replication says nothing: it is dated by where it
+    /// first committed.
     pub(crate) fn lateness(&self) -> Duration {
         self.lateness
     }
@@ -207,7 +215,10 @@ impl Assembler {
                 Ok(())
             }
             // Where a transaction first committed: it will matter with several masters.
-            Message::Origin { .. } => Ok(()),
+            Message::Origin { .. } => {
+                self.has_origin = true;
+                Ok(())
+            }
             other => Err(self.sequence(format!("two-phase message {other:?}, which was not asked for"))),
         }
     }
@@ -418,7 +429,8 @@ impl Assembler {
     fn append(&mut self, info: TransactionInfo, spool: &mut Spool) -> Result<(), ReplicationError> {
         self.status.set_received(info.end_lsn);
         let micros = self.sent_at.0.saturating_sub(info.commit_time.0);
-        self.lateness = Duration::from_micros(u64::try_from(micros).unwrap_or_default());
+        let is_own = !std::mem::take(&mut self.has_origin);
+        self.lateness = Duration::from_micros(u64::try_from(micros).ok().filter(|_| is_own).unwrap_or_default());
         if info.end_lsn <= self.appender.end() {
             return Ok(());
         }

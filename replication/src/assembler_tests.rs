@@ -123,6 +123,11 @@ fn lateness_is_from_the_last_commit_to_its_being_sent_by_the_sources_clock() {
         assembler.take(&sent(commit(0x2000), sent_at)).expect("taken");
         assert_eq!(assembler.lateness(), Duration::from_micros(late_by), "{commit_time} {sent_at}");
     }
+    let origin = message(&[b"O", &[0; 8], b"upstream\0"]);
+    for message in [begin(1_000), origin, sent(commit(0x2000), 8_000)] {
+        assembler.take(&message).expect("taken");
+    }
+    assert_eq!(assembler.lateness(), Duration::ZERO, "dated elsewhere");
 }
 
 /// A message of a stream, as the server sends it: with the transaction's xid, whatever subtransaction wrote it.

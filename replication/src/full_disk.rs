@@ -1,13 +1,13 @@
 //! A full disk stops the stream, not the service: the same is tried again until there is room.
 
-use std::fmt::Display;
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::ReplicationError;
+use crate::error::{ReplicationError, in_one_line};
 use crate::run::{blocking, pause};
 use crate::status::Status;
 
@@ -27,7 +27,7 @@ impl FullDisk {
 
     /// Does `work` until it does not fail for want of room. Blocks meanwhile, and ends with
     /// [`ReplicationError::Stopped`] when the service does.
-    pub(crate) fn until_room<E: Display + Into<ReplicationError>>(
+    pub(crate) fn until_room<E: Error + Into<ReplicationError>>(
         &self,
         mut work: impl FnMut() -> Result<(), E>,
         is_full: impl Fn(&E) -> bool,
@@ -47,10 +47,11 @@ impl FullDisk {
         }
     }
 
-    fn note(&self, error: Option<&dyn Display>) {
+    fn note(&self, error: Option<&dyn Error>) {
         match (error, self.status.disk_full()) {
             (Some(error), false) => {
-                tracing::error!(%error, "the log's disk is full: the stream waits, nothing is lost")
+                let error = in_one_line(error);
+                tracing::error!(error, "the log's disk is full: the stream waits, nothing is lost")
             }
             (None, true) => tracing::info!("the log's disk has room again"),
             _ => {}

@@ -1,6 +1,7 @@
 //! One connection to the walsender: its bytes are read, assembled and appended to the log by one task.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -36,12 +37,14 @@ const NAP_AFTER: u32 = 64;
 /// Over TCP as short as the runtime's timer can: a full receive window ends it for the walsender, not for the reader.
 const NAP: Duration = Duration::from_millis(1);
 /// A Unix socket is full after some hundred small messages, and the walsender waits for the rest of the nap: 300,000
-/// transactions of one insert came in 4.8 s, with the longer one in 7.4 s. On this thread: no timer is so short.
+/// transactions of one insert came in 4.8 s, with the longer one in 7.4 s. On this thread, as no timer is so short: a
+/// runtime of one thread alone would not get to its other tasks in a flood.
 const NAP_UNIX: Duration = Duration::from_micros(50);
 const SHORT_READ: usize = 8 << 10;
-/// From a stream so late on, each short read is followed by a nap, unless the reads before it show a flood, which gathers by
-/// itself: it costs latency that is lost already. Where the machine has no idle CPU time, a reader that is woken by each
-/// message takes it from the walsender, and both fall behind further.
+/// From a stream so late on, a nap comes before each read, once as many reads in a row as of [`NAP_AFTER`] were short and
+/// none had to wait for so long: it costs latency that is lost already. Where the machine has no idle CPU time, a reader that
+/// is woken by each message takes it from the walsender, and both fall behind further. A longer read is of a flood, which
+/// gathers by itself.
 const LATE_FROM: Duration = Duration::from_millis(5);
 /// So many of them are more than the messages of a small transaction.
 const STEP_ASIDE_EVERY: u32 = 16;
@@ -87,17 +90,29 @@ impl Receiver {
     /// One connection, from its start to the shutdown (`Ok`) or its error.
     pub(crate) async fn session(&mut self) -> Result<(), ReplicationError> {
         let shutdown = self.shutdown.clone();
-        let started = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            started = self.start() => started,
-        };
+        let Some(started) = self.start_unless(&shutdown).await else { return Ok(()) };
         let (mut reader, writer) = started?.into_parts();
         self.status.set_state(State::Streaming);
         let mut feedback = Feedback::start(writer, self.log.clone(), Arc::clone(&self.status));
-        self.stream(&mut reader, &mut feedback).await?;
+        match self.stream(&mut reader, &mut feedback).await {
+            // What is in the log is acknowledged, wherever the shutdown was noticed.
+            Err(ReplicationError::Stopped) if shutdown.is_cancelled() => {}
+            ended => ended?,
+        }
         feedback.finish().await?;
         let _ = tokio::time::timeout(GOODBYE_MAX, reader.drain()).await;
         Ok(())
+    }
+
+    /// A start in which the service is stopped is brought to its end, if that does not take long: its walsender may have the
+    /// slot by then, and has to be waited for like any other.
+    async fn start_unless(&mut self, shutdown: &CancellationToken) -> Option<Result<Wire, ReplicationError>> {
+        let mut start = pin!(self.start());
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            started = &mut start => return Some(started),
+        }
+        tokio::time::timeout(GOODBYE_MAX, start).await.ok()
     }
 
     /// Connects, checks that source and slot fit the log, and starts the stream at the log's end.
@@ -196,9 +211,9 @@ fn look_at(tag: u8, body: &[u8]) -> Result<bool, ReplicationError> {
 /// [`LATE_FROM`].
 #[derive(Default)]
 struct Pacing {
-    /// So many reads in a row brought little.
+    /// So many reads in a row brought little, and none waited long for it.
     short_reads: u32,
-    /// And had not to wait for it.
+    /// So many in a row had not to wait at all.
     quick_reads: u32,
     /// How far the stream is behind the source.
     lateness: Duration,
@@ -207,26 +222,33 @@ struct Pacing {
 impl Pacing {
     /// One read. Safe to cancel: bytes are in the buffer or still in the socket.
     async fn read(&mut self, reader: &mut ReadHalf) -> Result<(), ReplicationError> {
-        if self.is_nap_due() {
+        let is_late = self.is_late();
+        if is_late || self.is_flooded() {
             nap(reader.is_unix()).await;
         } else if self.quick_reads % STEP_ASIDE_EVERY == STEP_ASIDE_EVERY - 1 {
             step_aside().await;
         }
         let asked = Instant::now();
         let bytes = reader.fill().await?;
-        let waited = asked.elapsed() >= NO_WAIT;
-        self.count(bytes, waited);
+        self.count(bytes, asked.elapsed(), is_late);
         Ok(())
     }
 
-    fn count(&mut self, bytes: usize, waited: bool) {
+    fn count(&mut self, bytes: usize, waited: Duration, was_late: bool) {
+        let counts = |more: bool, reads: u32| if more { reads.saturating_add(1) } else { 0 };
         let is_short = bytes < SHORT_READ;
-        self.short_reads = if is_short { self.short_reads.saturating_add(1) } else { 0 };
-        self.quick_reads = if is_short && !waited { self.quick_reads.saturating_add(1) } else { 0 };
+        // That it had not to wait after a nap for lateness says nothing of how fast messages come.
+        let is_quick = is_short && waited < NO_WAIT && (!was_late || self.is_flooded());
+        self.quick_reads = counts(is_quick, self.quick_reads);
+        self.short_reads = counts(is_short && waited < LATE_FROM, self.short_reads);
     }
 
-    fn is_nap_due(&self) -> bool {
-        self.quick_reads >= NAP_AFTER || (self.short_reads >= NAP_AFTER && self.lateness >= LATE_FROM)
+    fn is_flooded(&self) -> bool {
+        self.quick_reads >= NAP_AFTER
+    }
+
+    fn is_late(&self) -> bool {
+        self.short_reads >= NAP_AFTER && self.lateness >= LATE_FROM
     }
 }
 
@@ -258,18 +280,30 @@ mod tests {
 
     #[test]
     fn naps_are_for_floods_of_small_messages_and_for_a_late_stream() {
-        let pacing = |reads: &[(usize, bool)], late: Duration| {
-            let mut pacing = Pacing { lateness: late, ..Pacing::default() };
-            reads.iter().for_each(|(bytes, waited)| pacing.count(*bytes, *waited));
-            pacing.is_nap_due()
-        };
-        let many = |read| vec![read; NAP_AFTER as usize];
-        let (small, waited_for, large) = ((100, false), (100, true), (SHORT_READ, false));
-        assert!(!pacing(&[], LATE_FROM));
-        assert!(pacing(&many(small), Duration::ZERO), "a flood of small ones");
-        assert!(!pacing(&many(small)[1..], Duration::ZERO), "a few transactions");
-        assert!(!pacing(&many(waited_for), Duration::ZERO), "a steady flow in time");
-        assert!(pacing(&many(waited_for), LATE_FROM), "the same, late");
-        assert!(!pacing(&[many(small), vec![large]].concat(), LATE_FROM), "what gathered during a nap");
+        /// One that had `lateness` while these were read: bytes, and how long each waited.
+        fn after(lateness: Duration, reads: impl IntoIterator<Item = (usize, Duration)>) -> Pacing {
+            let mut pacing = Pacing { lateness, ..Pacing::default() };
+            for (bytes, waited) in reads {
+                let is_late = pacing.is_late();
+                pacing.count(bytes, waited, is_late);
+            }
+            pacing
+        }
+        let many = |bytes, waited| std::iter::repeat_n((bytes, waited), NAP_AFTER as usize);
+        let is_due = |pacing: &Pacing| pacing.is_flooded() || pacing.is_late();
+        let in_time = Duration::ZERO;
+        assert!(!is_due(&after(LATE_FROM, [])));
+        assert!(is_due(&after(in_time, many(100, Duration::ZERO))), "a flood of small ones");
+        assert!(!is_due(&after(in_time, many(100, Duration::ZERO).skip(1))), "a few transactions");
+        assert!(!is_due(&after(in_time, many(100, NO_WAIT))), "a steady flow in time");
+        assert!(is_due(&after(LATE_FROM, many(100, NO_WAIT))), "the same, late");
+        assert!(!is_due(&after(LATE_FROM, many(100, LATE_FROM))), "a source whose every commit takes long");
+        let gathered = [(SHORT_READ, Duration::ZERO)];
+        assert!(!is_due(&after(LATE_FROM, many(100, Duration::ZERO).chain(gathered))), "what gathered during a nap");
+        let late = many(100, NO_WAIT).chain(many(100, Duration::ZERO)).chain(many(100, Duration::ZERO));
+        let mut caught_up = after(LATE_FROM, late);
+        assert!(is_due(&caught_up));
+        caught_up.lateness = in_time;
+        assert!(!is_due(&caught_up), "naps for lateness end with it");
     }
 }

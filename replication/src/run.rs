@@ -180,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn a_stopping_service_cuts_a_pause_short() {
+        let shutdown = CancellationToken::new();
+        pause(Duration::from_millis(1), &shutdown).expect("nobody stops");
+        let stopping = shutdown.clone();
+        let stops = std::thread::spawn(move || stopping.cancel());
+        // The test's own time limit is shorter.
+        let ended = pause(Duration::from_secs(3600), &shutdown);
+        assert!(matches!(ended, Err(ReplicationError::Stopped)), "{ended:?}");
+        stops.join().expect("no panic");
+    }
+
+    #[test]
     fn pauses_grow_until_a_connection_has_brought_something() {
         let mut backoff = Backoff { pause: RETRY_FIRST, reached: Lsn::from_u64(7) };
         let mut pauses = |log_end| (0..9).map(|_| backoff.next(Lsn::from_u64(log_end))).collect::<Vec<_>>();
