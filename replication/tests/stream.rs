@@ -300,6 +300,19 @@ async fn the_slot_is_free_when_the_stream_has_stopped() {
     }
 }
 
+/// F30: the walsender is there before the stream is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slot_is_free_when_a_start_was_stopped() {
+    let fixture = Fixture::new("CREATE TABLE t (a int)");
+    let session = Session::open(&fixture);
+    for _ in 0..10 {
+        let running = fixture.run().await;
+        until("a walsender has the slot", || session.sql("SELECT active FROM pg_replication_slots") == "t");
+        running.stop().await;
+        assert_eq!(session.sql("SELECT active FROM pg_replication_slots"), "f");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminated_walsender_loses_and_doubles_nothing() {
     let fixture = Fixture::new("CREATE TABLE t (a int PRIMARY KEY, filler text)");
